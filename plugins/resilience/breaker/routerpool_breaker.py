@@ -1,0 +1,479 @@
+"""Benches what fails: a candidate, or all of a provider where its key or its address is at fault.
+
+Each candidate is closed (used), open (benched until its cooldown ends) or half-open (its cooldown is over, and a few
+requests at a time may try it). A success closes, a failure opens again for twice as long. What the provider itself
+says about when to come back goes before any rule of ours.
+
+Everything is measured on the monotonic clock and kept in this process: other workers learn for themselves.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from weakref import WeakValueDictionary
+
+from attrs import define, field, fields, frozen
+
+from routerpool import Attempt, Candidate, ChatRequest, Failure, FailureKind, Unavailable, Usage, Veto, hookimpl
+from routerpool.config import Range
+from routerpool.resets import until_midnight
+
+__all__ = ["Breaker", "BreakerConfig", "Cooldown"]
+
+HOUR, DAY = 3600.0, 24 * 3600.0
+
+SOFT = frozenset(
+    {FailureKind.CONNECT, FailureKind.SERVER, FailureKind.TIMEOUT, FailureKind.EMPTY, FailureKind.INTERRUPTED}
+)
+"""Trouble that may pass at any moment: it takes several failures in a row, and never benches the last candidate."""
+
+PASSING = frozenset({*SOFT, FailureKind.RATE_LIMITED, FailureKind.UNAVAILABLE})
+"""A plan made before the bench may still try these; for the others another attempt is known to be in vain."""
+
+PROVIDER_WIDE = frozenset({FailureKind.AUTH, FailureKind.CREDIT, FailureKind.CONNECT})
+"""Failures of the key or the address, which all models of a provider share."""
+
+COUNTERS = frozenset({FailureKind.RATE_LIMITED, FailureKind.QUOTA_EXHAUSTED, FailureKind.UNAVAILABLE})
+"""Failures that the state of a rate-limit window explains; for the others only a Retry-After says when to come back."""
+
+FORGET_SECONDS = 600.0
+"""A failure that nothing has followed for this long no longer counts as one in a row."""
+
+TRIAL_SECONDS = 1.0
+"""When to ask again about a candidate that another request is just trying."""
+
+Seconds = Annotated[float, Range(above=0, most=7 * DAY)]
+Count = Annotated[int, Range(least=1, most=1000)]
+
+
+@frozen(kw_only=True)
+class Cooldown:
+    """How long one kind of failure benches where the provider does not say."""
+
+    first: Seconds | None = field(default=None, metadata={"help": "seconds of the first cooldown"})
+    most: Seconds | None = field(default=None, metadata={"help": "seconds at which doubling ends"})
+
+
+def _rule(what: str, first: float | None, most: float) -> Any:
+    """A field for one kind of failure; its defaults are told in its help."""
+    start = "until midnight UTC" if first is None else f"first {first:g}"
+    text = f"cooldown after {what} (default: {start}, most {most:g} seconds)"
+    return field(default=Cooldown(), metadata={"help": text, "first": first, "most": most})
+
+
+@frozen(kw_only=True)
+class BreakerConfig:
+    """How soon and for how long candidates are benched. Each cooldown in a row is twice as long as the one before."""
+
+    trials: Count = field(default=1, metadata={"help": "requests at a time that may try a candidate after its cooldown"})
+    failures: Count = field(
+        default=3, metadata={"help": "server errors, timeouts, empty or broken answers in a row before a cooldown"}
+    )
+    connect_failures: Count = field(
+        default=3, metadata={"help": "failed connections in a row before all of a provider is benched"}
+    )
+    missing_requests: Count = field(
+        default=2, metadata={"help": "requests that must find a model missing before it is benched"}
+    )
+    max_cooldown: Seconds | None = field(
+        default=None,
+        metadata={"help": "most seconds taken from a provider's word (default: a day for quota and credit, else an hour)"},
+    )
+    jitter: Annotated[float, Range(least=0, most=0.5)] = field(
+        default=0.1, metadata={"help": "by what share cooldowns of ours vary at random"}
+    )
+    rate_limited: Cooldown = _rule("a rate limit without a stated wait", 90, HOUR)
+    quota_exhausted: Cooldown = _rule("an exhausted quota without a stated reset", None, DAY)
+    credit: Cooldown = _rule("a refusal for want of credit (all of the provider)", DAY, DAY)
+    auth: Cooldown = _rule("a refused key (all of the provider)", 600, DAY)
+    forbidden: Cooldown = _rule("a model that the key may not use", DAY, DAY)
+    missing_model: Cooldown = _rule("a model that is not there", 600, HOUR)
+    timeout: Cooldown = _rule("timeouts", 30, 300)
+    connect: Cooldown = _rule("failed connections (all of the provider)", 30, 300)
+    server: Cooldown = _rule("server errors", 30, 300)
+    empty: Cooldown = _rule("empty answers", 30, 300)
+    interrupted: Cooldown = _rule("answers that broke off", 30, 300)
+    unavailable: Cooldown = _rule("a provider that is busy or still loading", 5, 60)
+
+
+@define(eq=False)
+class Entry:
+    """What is remembered of one scope, a candidate or a provider, since it last succeeded."""
+
+    key: str
+    scope: Literal["candidate", "provider"]
+    kind: FailureKind = FailureKind.SERVER
+    why: str = ""
+    stated: bool = False
+    """Whether the deadline is the provider's own word."""
+    failures: int = 0
+    soft: int = 0
+    missing: frozenset[str] = frozenset()
+    cooldowns: int = 0
+    benched: bool = False
+    until: float = 0.0
+    length: float = 0.0
+    touched: float = 0.0
+    trials: int = 0
+
+    def open(self, now: float) -> bool:
+        """Whether its cooldown still runs."""
+        return self.benched and now < self.until
+
+    @property
+    def lenient(self) -> bool:
+        """Whether the last candidate is used all the same: soft trouble, or a wait that we only guess."""
+        return self.kind in SOFT or (self.kind in PASSING and not self.stated)
+
+    def over(self, now: float) -> bool:
+        """Whether it is so long ago that it says nothing any more."""
+        if self.benched:
+            return not self.trials and now > self.until + max(FORGET_SECONDS, self.length)
+        return now > self.touched + FORGET_SECONDS
+
+    def reason(self, now: float) -> str:
+        """Why and for how long, in words."""
+        if now < self.until:
+            return f"{self.why} for another {_duration(self.until - now)}"
+        return f"another request is trying it after its cooldown ({self.why})"
+
+    def wait(self, now: float) -> float:
+        """Seconds after which asking again makes sense."""
+        return self.until - now if now < self.until else TRIAL_SECONDS
+
+
+class Permit:
+    """One attempt's right to try what is half-open, given back exactly once however the attempt ends."""
+
+    __slots__ = ("_attempt", "_breaker", "_entries", "_taken")
+
+    def __init__(self, breaker: Breaker, attempt: Attempt, entries: Sequence[Entry]) -> None:
+        self._breaker = breaker
+        self._attempt = attempt
+        self._entries = entries
+        self._taken: Sequence[Entry] = ()
+
+    async def __aenter__(self) -> None:
+        self._taken = self._breaker.take(self._attempt, self._entries)
+
+    async def __aexit__(self, *exc: object) -> None:
+        taken, self._taken = self._taken, ()
+        for entry in taken:
+            entry.trials -= 1
+
+
+class Breaker:
+    """Vetoes what is benched (`cooldown`) or just being tried (`half_open`).
+
+    Where nobody is left but candidates with soft trouble, the one whose cooldown ends first is used all the same:
+    an attempt that will probably fail is better than a refusal that certainly does.
+    """
+
+    Config = BreakerConfig
+
+    def __init__(
+        self,
+        config: BreakerConfig | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.config = config or BreakerConfig()
+        self._clock = clock
+        self._now = now
+        self._rules = _rules(self.config)
+        self._entries: dict[str, Entry] = {}
+        self._benched: dict[str, Entry] = {}
+        self._spared: WeakValueDictionary[tuple[str, str], ChatRequest] = WeakValueDictionary()
+        self._members: dict[int, tuple[Sequence[Candidate], Mapping[str, list[Candidate]]]] = {}
+
+    # Planning
+
+    @hookimpl
+    def veto(self, request: ChatRequest, candidates: Sequence[Candidate]) -> Iterable[Veto]:
+        """Those that are benched, and those that enough other requests are trying."""
+        if not self._benched:
+            return ()
+        now = self._clock()
+        troubled = self._troubled(candidates, now)
+        barred = {key: trouble for key, trouble in troubled.items() if self._bars(trouble[1], now)}
+        if len(troubled) == len(candidates):
+            self._spare(request, troubled, barred)
+        return [_veto(candidate, entry, now) for candidate, entry in barred.values()]
+
+    def _troubled(self, candidates: Sequence[Candidate], now: float) -> dict[str, tuple[Candidate, Entry]]:
+        """The candidates that are not closed, each with the gravest of its entries; in the time of the entries."""
+        members = self._members_of(candidates)
+        troubled: dict[str, tuple[Candidate, Entry]] = {}
+        for entry in tuple(self._benched.values()):
+            if entry.over(now):
+                self._forget(entry)
+                continue
+            for candidate in members.get(entry.key, ()):
+                other = troubled.get(candidate.key)
+                if other is None or self._gravity(entry, now) > self._gravity(other[1], now):
+                    troubled[candidate.key] = candidate, entry
+        return troubled
+
+    def _spare(
+        self,
+        request: ChatRequest,
+        troubled: Mapping[str, tuple[Candidate, Entry]],
+        barred: dict[str, tuple[Candidate, Entry]],
+    ) -> None:
+        """Let one through where nobody is closed, and remember it, so that `reserve` does not refuse it after all."""
+        possible = troubled if len(barred) == len(troubled) else {k: t for k, t in troubled.items() if k not in barred}
+        lenient = [trouble for trouble in possible.values() if trouble[1].lenient]
+        if lenient:
+            candidate, _ = min(lenient, key=lambda trouble: trouble[1].until)
+            barred.pop(candidate.key, None)
+            self._spared[request.id, candidate.key] = request
+
+    def _bars(self, entry: Entry, now: float) -> bool:
+        return entry.open(now) or entry.trials >= self.config.trials
+
+    def _gravity(self, entry: Entry, now: float) -> tuple[bool, bool, float]:
+        return self._bars(entry, now), not entry.lenient, entry.until
+
+    def _members_of(self, candidates: Sequence[Candidate]) -> Mapping[str, list[Candidate]]:
+        """Who is meant by the key of a candidate or of a provider; kept, as the candidates are mostly the same tuple."""
+        kept = self._members.get(id(candidates))
+        if kept is not None and kept[0] is candidates:
+            return kept[1]
+        members: dict[str, list[Candidate]] = {}
+        for candidate in candidates:
+            members.setdefault(candidate.key, []).append(candidate)
+            members.setdefault(candidate.provider, []).append(candidate)
+        if len(self._members) >= 32:
+            self._members.clear()
+        self._members[id(candidates)] = candidates, members
+        return members
+
+    # Trying
+
+    @hookimpl
+    def reserve(self, attempt: Attempt) -> Permit | None:
+        """A permit where the candidate or its provider is benched, nothing where they are not."""
+        if not self._benched:
+            return None
+        entries = [self._benched[key] for key in _keys(attempt.candidate) if key in self._benched]
+        return Permit(self, attempt, entries) if entries else None
+
+    def take(self, attempt: Attempt, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Take a trial of each entry that is half-open, or of none and raise Unavailable."""
+        now, half_open = self._clock(), []
+        spared = (attempt.request.id, attempt.candidate.key) in self._spared
+        for entry in entries:
+            if entry.open(now):
+                if entry.kind not in PASSING:  # benched since this was planned
+                    raise Unavailable(entry.reason(now), entry.wait(now))
+            elif entry.trials < self.config.trials:
+                half_open.append(entry)
+            elif not (spared and entry.lenient):
+                raise Unavailable(entry.reason(now), entry.wait(now))
+        for entry in half_open:
+            entry.trials += 1
+        return half_open
+
+    # Learning
+
+    @hookimpl
+    def on_failure(self, attempt: Attempt, failure: Failure) -> None:
+        """Count it, and bench the candidate or its provider where the kind of failure asks for it."""
+        candidate, kind = attempt.candidate, failure.kind
+        if failure.status is not None:
+            self._reached(candidate.provider)
+        if kind not in self._rules or self._is_ours(candidate, failure):
+            return
+        now = self._clock()
+        for entry in [entry for entry in self._entries.values() if entry.over(now)]:
+            self._forget(entry)
+        key, scope = _scope(candidate, kind)
+        entry = self._entries.setdefault(key, Entry(key, scope))
+        stated = _stated(failure)
+        if self._count(entry, attempt, kind, now) or (stated is not None and kind in SOFT):
+            self._bench(entry, failure, stated, now)
+
+    @hookimpl
+    def on_success(self, attempt: Attempt) -> None:
+        """Close the candidate and its provider, and forget what was counted.
+
+        An answer that comes while a cooldown runs was mostly begun before it. It proves soft trouble over, but does
+        not outweigh a rate limit or a refused key.
+        """
+        if not self._entries:
+            return
+        now = self._clock()
+        spared = (attempt.request.id, attempt.candidate.key) in self._spared
+        for key in _keys(attempt.candidate):
+            entry = self._entries.get(key)
+            if entry is None:
+                continue
+            if not entry.open(now) or entry.kind in SOFT or spared:
+                self._forget(entry)
+            else:
+                entry.soft = 0
+
+    def _is_ours(self, candidate: Candidate, failure: Failure) -> bool:
+        """Whether routerpool itself said it, which is no news of the provider: a refused slot, a privacy check."""
+        if failure.kind is FailureKind.UNAVAILABLE:
+            if failure.retry_after is not None and failure.retry_after <= 0:
+                return True  # "not now", and nothing to wait for
+            return failure.status is None and any(key in self._benched for key in _keys(candidate))
+        return failure.kind is FailureKind.FORBIDDEN and failure.status is None
+
+    def _reached(self, provider: str) -> None:
+        """Any answer, an error too, proves that the address is right."""
+        entry = self._entries.get(provider)
+        if entry is not None and (entry.kind is FailureKind.CONNECT or not entry.benched):
+            self._forget(entry)
+
+    def _count(self, entry: Entry, attempt: Attempt, kind: FailureKind, now: float) -> bool:
+        """Take note of a failure; whether it is enough for a cooldown. A failed trial always is."""
+        entry.failures += 1
+        entry.touched = now
+        config = self.config
+        if kind in SOFT:
+            entry.soft += 1
+            enough = entry.soft >= (config.connect_failures if kind is FailureKind.CONNECT else config.failures)
+        elif kind is FailureKind.MISSING_MODEL:
+            entry.missing |= {attempt.request.id}
+            enough = len(entry.missing) >= config.missing_requests
+        else:
+            enough = True
+        return enough or (entry.benched and not entry.open(now))
+
+    def _bench(self, entry: Entry, failure: Failure, stated: float | None, now: float) -> None:
+        """Open it. Failures that come while it is open belong to the same trouble and do not double the cooldown."""
+        was_open = entry.open(now)
+        cooldowns = entry.cooldowns if was_open else entry.cooldowns + 1
+        length = self._stated_length(failure.kind, stated) if stated is not None else self._length(failure, cooldowns)
+        entry.cooldowns = cooldowns
+        if was_open and now + length < entry.until:
+            other_word = entry.stated and entry.kind is not failure.kind
+            if stated is None or other_word:  # only a newer word on the same matter may shorten a cooldown
+                return
+        entry.kind, entry.stated = failure.kind, stated is not None
+        entry.why = _words(failure, entry)
+        entry.until, entry.length, entry.benched = now + length, length, True
+        self._benched[entry.key] = entry
+
+    def _stated_length(self, kind: FailureKind, stated: float) -> float:
+        daily = kind in (FailureKind.QUOTA_EXHAUSTED, FailureKind.CREDIT)
+        return min(stated if stated > 0 else 1.0, self.config.max_cooldown or (DAY if daily else HOUR))
+
+    def _length(self, failure: Failure, cooldowns: int) -> float:
+        first, most = self._rules[failure.kind]
+        if first is None:
+            return min(until_midnight(self._now()), most)
+        jitter = self.config.jitter
+        return min(first * 2.0 ** min(cooldowns - 1, 32) * random.uniform(1 - jitter, 1 + jitter), most)
+
+    def _forget(self, entry: Entry) -> None:
+        self._entries.pop(entry.key, None)
+        self._benched.pop(entry.key, None)
+
+    # Telling
+
+    @hookimpl
+    def status(self) -> Mapping[str, Any]:
+        """Every cooldown with its scope, kind, source and end."""
+        now, wall = self._clock(), self._now()
+        return {
+            "scope": "this process",
+            "cooldowns": [
+                {
+                    "key": entry.key,
+                    "scope": entry.scope,
+                    "state": "open" if entry.open(now) else "half_open",
+                    "kind": entry.kind.value,
+                    "source": entry.why,
+                    "stated": entry.stated,
+                    "until": _utc(wall + entry.until - now),
+                    "seconds": round(max(entry.until - now, 0.0), 1),
+                    "failures": entry.failures,
+                    "cooldowns": entry.cooldowns,
+                    "trials": entry.trials,
+                }
+                for entry in self._benched.values()
+                if not entry.over(now)
+            ],
+        }
+
+
+def _rules(config: BreakerConfig) -> dict[FailureKind, tuple[float | None, float]]:
+    """First and longest cooldown of each kind that counts; a first of None lasts until midnight UTC."""
+    rules = {}
+    for told in fields(BreakerConfig):
+        if "most" in told.metadata:
+            given: Cooldown = getattr(config, told.name)
+            first = told.metadata["first"] if given.first is None else given.first
+            most = told.metadata["most"] if given.most is None else given.most
+            rules[FailureKind(told.name)] = first, max(most, given.first or 0.0)
+    return rules
+
+
+def _keys(candidate: Candidate) -> tuple[str, str]:
+    return candidate.key, candidate.provider
+
+
+def _scope(candidate: Candidate, kind: FailureKind) -> tuple[str, Literal["candidate", "provider"]]:
+    return (candidate.provider, "provider") if kind in PROVIDER_WIDE else (candidate.key, "candidate")
+
+
+def _stated(failure: Failure) -> float | None:
+    """The provider's word on when to come back; a rate-limit window beside another failure is none."""
+    source = failure.source or ""
+    if failure.kind in COUNTERS or source in ("", "pattern") or "retry-after" in source:
+        return failure.retry_after
+    return None
+
+
+def _veto(candidate: Candidate, entry: Entry, now: float) -> Veto:
+    code = "cooldown" if entry.open(now) else "half_open"
+    reason = entry.reason(now)
+    if entry.scope == "provider":
+        reason = f"all of {entry.key}: {reason}"
+    return Veto(candidate, code, reason, entry.wait(now))
+
+
+def _words(failure: Failure, entry: Entry) -> str:
+    """What happened and who says for how long: `429 by header retry-after`."""
+    kind = failure.kind.value.replace("_", " ")
+    what = kind if failure.status is None else str(failure.status)
+    if entry.stated:
+        return f"{what} by {_place(failure.source)}"
+    if failure.kind in SOFT:
+        return f"{entry.failures} failures in a row, the last: {what}"
+    named = what if failure.status is None else f"{what} ({kind})"
+    if failure.kind is FailureKind.QUOTA_EXHAUSTED:
+        return f"{named} until a new day begins,"
+    return f"{named} without a stated wait"
+
+
+def _place(source: str | None) -> str:
+    if source is None:
+        return "its own word"
+    if source == "pattern":
+        return "a known form of error"
+    kind, colon, name = source.partition(":")
+    return f"{kind} {name}" if colon else f"header {source}"
+
+
+def _duration(seconds: float) -> str:
+    """Seconds for people: `41 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 100:
+        return f"{max(round(seconds), 1)} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

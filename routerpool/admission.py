@@ -1,0 +1,87 @@
+"""Admission: how many requests are let in at once, and who waits how long for a place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from routerpool.deadline import Deadline, DeadlinePassed
+from routerpool.errors import RequestError
+from routerpool.sections import LimitsConfig
+
+__all__ = ["Admission"]
+
+PRIORITIES = ("high", "normal", "low")
+
+
+class Admission:
+    """Places for requests that are not committed yet, a bounded queue before them, and a bound on open streams."""
+
+    def __init__(self, limits: LimitsConfig) -> None:
+        self._limits = limits
+        self._waiting: Mapping[str, deque[asyncio.Future[None]]] = {name: deque() for name in PRIORITIES}
+        self.running = 0
+        self.streams = 0
+        self.refused = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a place."""
+        return sum(len(queue) for queue in self._waiting.values())
+
+    async def enter(self, deadline: Deadline, *, priority: str = "normal", seconds: float | None = None) -> None:
+        """Take a place, or wait for one; 429 when the queue is full or the wait too long (`seconds` shortens it)."""
+        limits = self._limits
+        if self.streams >= limits.max_streams:
+            raise self._full("request_queue_full", f"{self.streams} streams are open, and no more are allowed")
+        if self.running < limits.max_concurrent and not self.waiting:
+            self.running += 1
+            return
+        most = limits.queue_seconds if seconds is None else min(seconds, limits.queue_seconds)
+        if self.waiting >= limits.max_waiting:
+            raise self._full("request_queue_full", f"{self.waiting} requests are waiting already")
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue = self._waiting[priority]
+        queue.append(place)
+        try:
+            with deadline:
+                deadline.set(most, "queue")
+                await place
+        except BaseException as error:
+            if place.done() and not place.cancelled():
+                self.leave()  # the place was given in the same moment: pass it on
+            else:
+                queue.remove(place)
+            if isinstance(error, DeadlinePassed) and error.why == "queue":
+                raise self._full("request_queue_timeout", f"no place became free within {most:g} s") from None
+            raise
+
+    def commit(self) -> None:
+        """A request has become an open stream: its place is free for the next one."""
+        self.streams += 1
+        self.leave()
+
+    def leave(self) -> None:
+        """Give a place to the one who waits longest in the highest priority, or keep it free."""
+        for name in PRIORITIES:
+            queue = self._waiting[name]
+            while queue:
+                place = queue.popleft()
+                if not place.done():
+                    place.set_result(None)
+                    return
+        self.running -= 1
+
+    def closed(self) -> None:
+        """An open stream has ended."""
+        self.streams -= 1
+
+    def status(self) -> dict[str, Any]:
+        """The figures of this process."""
+        return {"running": self.running, "waiting": self.waiting, "streams": self.streams, "refused": self.refused}
+
+    def _full(self, code: str, message: str) -> RequestError:
+        self.refused += 1
+        return RequestError(code, message, retry_after=1.0)

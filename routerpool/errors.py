@@ -1,0 +1,149 @@
+"""What can go wrong, in words that say the cure.
+
+Every error that reaches a client carries one of `CODES`; every error that reaches an operator names the place
+(file, line, path or plugin) and what to do about it. No error text ever holds a key, a prompt or an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+__all__ = [
+    "CODES",
+    "AnswerError",
+    "Code",
+    "ConfigError",
+    "PluginError",
+    "Problem",
+    "RequestError",
+    "RouterpoolError",
+    "Unavailable",
+    "nearest",
+]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)` for the name closest to a mistyped one, or nothing."""
+    close = get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+class Code(NamedTuple):
+    """One documented error code: its HTTP status, OpenAI's error `type` for it, and when it is used."""
+
+    status: int
+    type: str
+    meaning: str
+
+
+CODES: Mapping[str, Code] = {
+    "invalid_json": Code(400, "invalid_request_error", "the body is not a JSON object"),
+    "invalid_request": Code(400, "invalid_request_error", "a field of the body has the wrong shape"),
+    "unsupported_capabilities": Code(400, "invalid_request_error", "no candidate can do what the request needs"),
+    "context_length_exceeded": Code(400, "invalid_request_error", "the prompt fits no candidate's context window"),
+    "missing_api_key": Code(401, "authentication_error", "this server wants one of its API keys"),
+    "invalid_api_key": Code(401, "authentication_error", "the API key is not one of this server's"),
+    "privacy_blocked": Code(403, "permission_error", "no candidate may see a request of this privacy class"),
+    "forbidden_origin": Code(403, "permission_error", "a web page of another origin sent the request"),
+    "admin_only": Code(403, "permission_error", "the route needs one of the admin keys"),
+    "model_not_found": Code(404, "invalid_request_error", "no candidate, profile or alias has this name"),
+    "not_found": Code(404, "invalid_request_error", "there is no such path"),
+    "request_too_large": Code(413, "invalid_request_error", "the body is larger than limits.request_bytes"),
+    "unsupported_media_type": Code(415, "invalid_request_error", "the body must be sent as application/json"),
+    "misdirected_host": Code(421, "invalid_request_error", "the Host header names none of this server's names"),
+    "request_queue_full": Code(429, "rate_limit_error", "more requests wait than limits.max_waiting"),
+    "request_queue_timeout": Code(429, "rate_limit_error", "no slot became free within limits.queue_seconds"),
+    "quota_exhausted": Code(429, "rate_limit_error", "every candidate left is out of quota"),
+    "client_gone": Code(499, "api_error", "the client left before the answer"),
+    "internal_error": Code(500, "api_error", "a defect of routerpool itself"),
+    "not_implemented": Code(501, "api_error", "an OpenAI path that no enabled plugin serves"),
+    "upstream_interrupted": Code(502, "api_error", "the provider broke off in the middle of its answer"),
+    "no_candidate": Code(503, "api_error", "every candidate is vetoed; `vetoes` says why"),
+    "attempts_exhausted": Code(503, "api_error", "every attempt failed; `attempts` says how"),
+    "plugin_required": Code(503, "api_error", "a required plugin failed, so the request is refused"),
+    "shutting_down": Code(503, "api_error", "the server is draining"),
+    "budget_exhausted": Code(504, "api_error", "limits.budget_seconds passed before an answer began"),
+}
+
+
+class RouterpoolError(Exception):
+    """The parent of every error that routerpool raises on purpose."""
+
+
+class Problem(NamedTuple):
+    """One defect of a configuration: where it stands, and what is wrong with it and how to mend it."""
+
+    path: str
+    message: str
+    line: int | None = None
+
+    def render(self, file: str) -> str:
+        """`file:line: path: message`, the form that editors jump to."""
+        place = file if self.line is None else f"{file}:{self.line}"
+        return ": ".join(part for part in (place, self.path, self.message) if part)
+
+
+class ConfigError(RouterpoolError):
+    """All that is wrong with a configuration, at once."""
+
+    def __init__(self, problems: Iterable[Problem], file: str = "routerpool.yaml") -> None:
+        self.problems = tuple(problems)
+        self.file = file
+        super().__init__("\n".join(problem.render(file) for problem in self.problems))
+
+
+class PluginError(RouterpoolError):
+    """A plugin cannot be loaded or breaks a rule of its hooks; the text names it and its distribution."""
+
+
+class Unavailable(RouterpoolError):
+    """Raised by a `reserve` hook: this candidate cannot take the request now.
+
+    `retry_after` is in seconds; None means unknown.
+    """
+
+    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class AnswerError(RouterpoolError):
+    """A provider's own refusal of a request, for those who call the router from Python: its status and its body."""
+
+    def __init__(self, status: int, body: Any) -> None:
+        super().__init__(f"the provider answered {status}")
+        self.status = status
+        self.body = body
+
+
+class RequestError(RouterpoolError):
+    """A request that ends in an error of ours: `code` is one of `CODES`, `retry_after` is in seconds.
+
+    `details` is added to the error object (`vetoes`, `attempts`, `profile`, …).
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: float | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.status = CODES[code].status
+        self.param = param
+        self.retry_after = retry_after
+        self.details = dict(details or {})
+        self.request_id: str | None = None
+
+    def body(self) -> dict[str, Any]:
+        """The error as OpenAI's error object."""
+        error = {"message": self.message, "type": CODES[self.code].type, "param": self.param, "code": self.code}
+        return {"error": error | self.details}

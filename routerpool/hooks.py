@@ -1,0 +1,379 @@
+"""Plugins switched on by name, and the one place where their hooks are called.
+
+pluggy owns registration, validation and order; it knows no `await`, so this module does its own calling over
+implementations frozen to tuples: it awaits, isolates and times. Nothing else in the house calls a hook.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import Distribution, EntryPoint, distributions
+from time import perf_counter
+from types import GeneratorType
+from typing import Any
+
+import pluggy
+from attrs import define, field, frozen
+
+from routerpool import hookspecs
+from routerpool.document import Problems
+from routerpool.errors import PluginError, RequestError, Unavailable, nearest
+from routerpool.hookspecs import PROJECT
+from routerpool.sections import PluginEntry
+from routerpool.shape import structure
+from routerpool.types import Answer, ChatRequest, Decision, Failure, Features
+
+__all__ = ["HOOKS", "Hooks", "Impl", "Installed", "Instance", "installed", "make"]
+
+log = logging.getLogger("routerpool.hooks")
+
+SLOW_SECONDS = 0.05
+"""A `def` hook that keeps the loop longer than this is named as slow: other streams would feel it."""
+
+HOOK_SECONDS = 5.0
+"""An `async def` hook on a request's way is given up after this long."""
+
+ACCEPTS: Mapping[str, type] = {
+    "classify": Features,
+    "mutate": ChatRequest,
+    "judge": Failure,
+    "intercept": Answer,
+    "on_failure": Decision,
+    "status": Mapping,
+}
+"""What a hook may answer besides None; the others answer with iterables or objects of their own."""
+
+
+@frozen
+class Installed:
+    """A plugin class that some distribution offers: known by name, not imported yet."""
+
+    name: str
+    entry_point: EntryPoint
+    distribution: str
+    version: str
+    summary: str = ""
+
+    def load(self) -> type:
+        """Import the class."""
+        loaded = self.entry_point.load()
+        if not isinstance(loaded, type):
+            raise PluginError(
+                f"the entry point {self.name!r} of {self.distribution} is no class: {self.entry_point.value}"
+            )
+        return loaded
+
+
+@define
+class Instance:
+    """A plugin that the configuration names, and how it has behaved since the start."""
+
+    name: str
+    plugin: Any
+    use: str
+    distribution: str = "-"
+    version: str = "-"
+    required: bool = False
+    enabled: bool = True
+    faults: int = 0
+    slow: int = 0
+    last_fault: str | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """What status and `routerpool plugins` tell of it."""
+        return {
+            "name": self.name,
+            "use": self.use,
+            "distribution": self.distribution,
+            "version": self.version,
+            "enabled": self.enabled,
+            "required": self.required,
+            "faults": self.faults,
+            "slow": self.slow,
+            "last_fault": self.last_fault,
+        }
+
+
+@frozen
+class Impl:
+    """One hook of one plugin, ready to be called with all arguments of its spec in order."""
+
+    hook: str
+    instance: Instance
+    call: Callable[..., Any]
+    is_async: bool
+    accepts: type | None = None
+
+
+def installed() -> dict[str, Installed]:
+    """All plugins that the installed distributions offer, by entry point name; none of them is imported.
+
+    Two distributions that offer one name are an error which names both.
+    """
+    found: dict[str, Installed] = {}
+    seen: set[str] = set()
+    for distribution in distributions():
+        name = distribution.metadata["Name"] or "?"
+        if name in seen:  # an earlier entry of sys.path shadows it
+            continue
+        seen.add(name)
+        for entry_point in distribution.entry_points:
+            if entry_point.group != PROJECT:
+                continue
+            other = found.get(entry_point.name)
+            if other is not None:
+                raise PluginError(
+                    f"both {other.distribution} and {name} offer a plugin called {entry_point.name!r}: "
+                    "uninstall one of them"
+                )
+            found[entry_point.name] = _installed(entry_point, distribution, name)
+    return dict(sorted(found.items()))
+
+
+def _installed(entry_point: EntryPoint, distribution: Distribution, name: str) -> Installed:
+    summary = str(distribution.metadata.json.get("summary", ""))
+    return Installed(entry_point.name, entry_point, name, distribution.version, summary)
+
+
+def make(
+    entries: Iterable[PluginEntry], problems: Problems, known: Mapping[str, Installed] | None = None
+) -> list[Instance]:
+    """Make the plugins that the configuration names, in its order; what is wrong goes to `problems`.
+
+    An entry with `enabled: false` is not even imported.
+    """
+    known = installed() if known is None else known
+    instances = []
+    for entry in entries:
+        if not entry.enabled:
+            continue
+        path = ("plugins", entry.name)
+        offer = known.get(entry.use)
+        if offer is None:
+            problems.add(path, _unknown(entry.use, known))
+            continue
+        try:
+            plugin_class = offer.load()
+        except Exception as error:
+            who = f"{offer.distribution} {offer.version}"
+            problems.add(path, f"{who} fails to import: {type(error).__name__}: {error}")
+            continue
+        plugin = _construct(plugin_class, entry, problems)
+        if plugin is not None:
+            required = bool(getattr(plugin, "required", False)) if entry.required is None else entry.required
+            instances.append(Instance(entry.name, plugin, entry.use, offer.distribution, offer.version, required))
+    return instances
+
+
+def _unknown(name: str, known: Mapping[str, Installed]) -> str:
+    if not known:
+        return (
+            f"no plugin is installed, so {name!r} cannot be found; in a checkout run `uv run --all-packages routerpool` "
+            f"(a bare `uv sync` removes the plugins), elsewhere `pip install routerpool-{name.replace('_', '-')}`"
+        )
+    hint = nearest(name, known)
+    return f"no installed plugin is called {name!r}{hint or '; installed: ' + ', '.join(known)}"
+
+
+def _construct(plugin_class: type, entry: PluginEntry, problems: Problems) -> Any:
+    path = ("plugins", entry.name)
+    config_class = getattr(plugin_class, "Config", None)
+    arguments: list[Any] = []
+    if config_class is None:
+        for key in entry.options:
+            problems.add((*path, key), f"the plugin {entry.use!r} has no options; remove {key!r}")
+        if entry.options:
+            return None
+    else:
+        try:
+            config = structure(entry.options, config_class, path, problems)
+        except TypeError as error:
+            problems.add(path, f"the plugin's Config cannot be read: {error}")
+            return None
+        if config is None:
+            return None
+        arguments.append(config)
+    named = {"name": entry.name} if "name" in inspect.signature(plugin_class).parameters else {}
+    try:
+        return plugin_class(*arguments, **named)
+    except ValueError as error:  # a plugin's own word on its options
+        problems.add(path, str(error))
+    except Exception as error:
+        problems.add(path, f"the plugin cannot be made: {type(error).__name__}: {error}")
+    return None
+
+
+def locate(error: BaseException) -> str:
+    """The kind of an error and where it was raised, without its text, which may quote a prompt or a key."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return type(error).__name__
+    last = frames[-1]
+    return f"{type(error).__name__} at {last.filename.rpartition('/')[2]}:{last.lineno} in {last.name}"
+
+
+@define
+class Hooks:
+    """The plugins of one generation and their hooks, in call order."""
+
+    instances: dict[str, Instance] = field(factory=dict)
+    impls: dict[str, tuple[Impl, ...]] = field(factory=dict)
+    seconds: float = HOOK_SECONDS
+    manager: pluggy.PluginManager = field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.manager = pluggy.PluginManager(PROJECT)
+        self.manager.add_hookspecs(hookspecs)
+        self._freeze()
+
+    @classmethod
+    def of(cls, instances: Iterable[Instance]) -> Hooks:
+        """Register these plugins; a hook with a wrong name or argument is a PluginError with pluggy's own words."""
+        hooks = cls()
+        for instance in instances:
+            hooks.register(instance)
+        return hooks
+
+    def register(self, instance: Instance) -> None:
+        """Add one plugin behind the others."""
+        try:
+            self.manager.register(instance.plugin, name=instance.name)
+            self.manager.check_pending()
+        except (pluggy.PluginValidationError, ValueError) as error:
+            raise PluginError(
+                f"plugin {instance.name!r} of {instance.distribution} {instance.version}: {error}"
+            ) from error
+        self.instances[instance.name] = instance
+        self._freeze()
+
+    def switch(self, name: str, enabled: bool) -> Instance:
+        """Take a plugin's hooks in or out while requests run; those that have begun keep what they began with."""
+        instance = self.instances[name]
+        instance.enabled = enabled
+        self._freeze()
+        return instance
+
+    def _freeze(self) -> None:
+        order = {name: index for index, name in enumerate(self.instances)}
+        impls: dict[str, tuple[Impl, ...]] = {}
+        for name in HOOKS:
+            found = [impl for impl in getattr(self.manager.hook, name).get_hookimpls() if impl.plugin_name in order]
+            # pluggy calls last come first; the YAML file reads first come first, tryfirst and trylast kept.
+            found.sort(key=lambda impl: (not impl.tryfirst, impl.trylast, order[impl.plugin_name]))
+            impls[name] = tuple(
+                _impl(name, impl, self.instances[impl.plugin_name])
+                for impl in found
+                if self.instances[impl.plugin_name].enabled
+            )
+        self.impls = impls
+
+    async def run(self, impl: Impl, *args: Any) -> Any:
+        """Call one hook; a fault is counted and answered with None, or refuses the request of a required plugin."""
+        started = perf_counter()
+        try:
+            result = impl.call(*args)
+            if impl.is_async:
+                async with asyncio.timeout(self.seconds):
+                    result = await result
+            elif type(result) is GeneratorType:
+                result = list(result)
+        except (RequestError, Unavailable):  # said on purpose: a refused request, a slot that is taken
+            raise
+        except BaseException as error:
+            if _ours_to_end(error):
+                raise
+            self.fault(impl, locate(error))
+            return None
+        if not impl.is_async and (held := perf_counter() - started) > SLOW_SECONDS:
+            impl.instance.slow += 1
+            log.warning("plugin %s held the loop for %.0f ms in %s", impl.instance.name, held * 1e3, impl.hook)
+        if result is not None and impl.accepts is not None and not isinstance(result, impl.accepts):
+            self.fault(impl, f"answered with {type(result).__name__} instead of {impl.accepts.__name__}")
+            return None
+        return result
+
+    async def collect(self, hook: str, *args: Any) -> list[tuple[Impl, Any]]:
+        """Ask all implementations one after the other; those that answered, with their answers."""
+        answers = []
+        for impl in self.impls[hook]:
+            result = await self.run(impl, *args)
+            if result is not None:
+                answers.append((impl, result))
+        return answers
+
+    def fault(self, impl: Impl, what: str) -> None:
+        """Count and name a fault; a required plugin refuses the request instead (it fails closed)."""
+        instance = impl.instance
+        instance.faults += 1
+        instance.last_fault = f"{impl.hook}: {what}"
+        log.error("plugin %s failed in %s: %s", instance.name, impl.hook, what)
+        if instance.required and impl.hook in REFUSABLE:
+            raise RequestError(
+                "plugin_required",
+                f"the plugin {instance.name!r} is required and failed in {impl.hook}; the request was not sent anywhere",
+                details={"plugin": instance.name},
+            )
+
+    @asynccontextmanager
+    async def lifespan(self, router: Any) -> Any:
+        """Open every plugin in order, close them in reverse.
+
+        A plugin that fails to open is switched off and named; a required one stops the start.
+        """
+        async with AsyncExitStack() as stack:
+            for impl in self.impls["lifespan"]:
+                try:
+                    await stack.enter_async_context(asynccontextmanager(impl.call)(router))
+                except Exception as error:
+                    name = impl.instance.name
+                    if impl.instance.required:
+                        raise PluginError(f"the required plugin {name!r} failed to start: {error}") from error
+                    impl.instance.faults += 1
+                    impl.instance.last_fault = f"lifespan: {type(error).__name__}: {error}"
+                    log.error("plugin %s failed to start and is switched off: %s", name, locate(error))
+                    self.switch(name, False)
+            yield
+
+    def gather(self, hook: str, *args: Any) -> list[tuple[Instance, Any]]:
+        """Ask all implementations of a start-time hook (`register_*`), which may not be async; faults raise."""
+        return [(impl.instance, item) for impl in self.impls[hook] for item in (impl.call(*args) or ())]
+
+
+HOOKS: tuple[str, ...] = tuple(
+    name for name, value in vars(hookspecs).items() if inspect.isfunction(value) and hasattr(value, f"{PROJECT}_spec")
+)
+"""The names of all hooks, in the order of the manual."""
+
+REFUSABLE = frozenset({"classify", "veto", "score", "intercept", "begin", "reserve", "mutate", "judge", "rewrite"})
+"""Where a required plugin's fault refuses the request; behind these the answer is already under way."""
+
+
+def _impl(hook: str, impl: pluggy.HookImpl, instance: Instance) -> Impl:
+    """Freeze one implementation to a function that takes all arguments of its spec by position."""
+    names = tuple(inspect.signature(getattr(hookspecs, hook)).parameters)
+    function, taken = impl.function, tuple(impl.argnames)
+    call: Callable[..., Any]
+    if taken == names[: len(taken)] and len(taken) == len(names):
+        call = function
+    else:
+        positions = tuple(names.index(name) for name in taken)
+
+        def call(*args: Any) -> Any:
+            return function(*[args[position] for position in positions])
+
+    return Impl(hook, instance, call, inspect.iscoroutinefunction(function), ACCEPTS.get(hook))
+
+
+def _ours_to_end(error: BaseException) -> bool:
+    """Whether an error is a real cancellation or interrupt, and not one that a plugin made up."""
+    if isinstance(error, KeyboardInterrupt):
+        return True
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    return False

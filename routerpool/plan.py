@@ -1,0 +1,497 @@
+"""Planning: classify, veto, score. It talks to no provider, so that explaining a decision is free and cannot lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from math import isfinite
+from typing import Any, TypeVar
+
+from attrs import define, evolve, field, frozen
+
+from routerpool.catalog import Catalog, Snapshot
+from routerpool.errors import RequestError, nearest
+from routerpool.hooks import Hooks, Impl, Instance
+from routerpool.provider import may_see
+from routerpool.record import cost_of
+from routerpool.request import needs_of, session_of
+from routerpool.sections import Config, Profile
+from routerpool.tokens import estimate_tokens
+from routerpool.types import Caller, Candidate, ChatRequest, Features, Hints, Plan, Privacy, Score, Tier, Usage, Veto
+
+__all__ = ["CORE_VETOES", "Planner", "Selection"]
+
+CORE_VETOES = (
+    "no_key",
+    "disabled",
+    "capability",
+    "context_window",
+    "cost_policy",
+    "privacy",
+    "forbidden",
+    "not_in_profile",
+)
+"""The stable codes of the core's own vetoes."""
+
+STANDING = frozenset({"no_key", "disabled", "not_in_profile"})
+"""Vetoes that hold whatever is asked; they do not explain why this very request found nobody."""
+
+SOLE_REASON: Mapping[str, tuple[str, str]] = {
+    "privacy": ("privacy_blocked", "no candidate may see a request of this privacy class"),
+    "capability": ("unsupported_capabilities", "no candidate can do what the request needs"),
+    "context_window": ("context_length_exceeded", "the prompt fits no candidate's context window"),
+}
+
+ASSUMED_OUTPUT = 1000
+"""Output tokens that a budget reckons with when the client sets no cap."""
+
+
+T = TypeVar("T", Veto, Score)
+
+
+@frozen
+class Selection:
+    """What a model name chose: a profile, and for an exact name the candidates that it means, strictly or first."""
+
+    name: str
+    profile: Profile
+    keys: tuple[str, ...] = ()
+    strict: bool = True
+
+
+@define
+class Field:
+    """The candidates that a selection leaves standing, and what was ruled out for good; one per snapshot."""
+
+    eligible: tuple[Candidate, ...]
+    vetoes: tuple[Veto, ...]
+    smallest_window: int
+    order: Mapping[str, tuple[int, int, int]]
+    opinions: tuple[tuple[str, float, Sequence[Score]], ...] = ()
+    asked: tuple[Candidate, ...] = ()
+    ranked: tuple[Candidate, ...] = ()
+    scores: Mapping[str, Score] = field(factory=dict)
+
+
+class Planner:
+    """Makes plans over one configuration."""
+
+    def __init__(self, config: Config, hooks: Hooks, catalog: Catalog, owners: Mapping[str, Instance]) -> None:
+        self.config = config
+        self.hooks = hooks
+        self.catalog = catalog
+        self.owners = owners
+        self._fields: dict[tuple[str, tuple[str, ...], bool], Field] = {}
+        self._fields_of: tuple[Snapshot, object] | None = None
+        self._globs = [(pattern, target) for pattern, target in config.aliases.items() if set(pattern) & set("*?[")]
+
+    async def plan(self, request: ChatRequest) -> tuple[Plan, Profile]:
+        """The plan for a request, and its profile; a name that nothing has is a RequestError.
+
+        A plan may be empty: `refusal` makes the error of it.
+        """
+        selection = self.select(request.model, request.hints, request.caller)
+        features = await self._classify(request, selection.profile)
+        field_ = self._field(selection)
+        candidates, vetoes = await self._veto(request, features, selection, field_)
+        plan = await self._rank(request, features, selection, field_, candidates)
+        return (evolve(plan, vetoes=vetoes) if vetoes else plan), selection.profile
+
+    # The name
+
+    def select(self, name: str, hints: Hints, caller: Caller) -> Selection:
+        """What a client means by its `model`."""
+        config, snapshot = self.config, self.catalog.snapshot
+        default = hints.profile or caller.profile or config.default_profile
+        name = self._aliased(name)
+        if name in ("auto", "routerpool/auto", ""):
+            return self._profile(default if name != "routerpool/auto" else "auto", name)
+        if name.startswith("routerpool/"):
+            return self._profile(name.removeprefix("routerpool/"), name)
+        if name in snapshot.by_key:
+            keys: tuple[str, ...] = (name,)
+        elif name in snapshot.by_model:
+            keys = tuple(candidate.key for candidate in snapshot.by_model[name])
+        elif config.unknown_model is not None:
+            return self._profile(config.unknown_model, name)
+        else:
+            raise self._unknown(name)
+        selection = self._profile(default, name)
+        return evolve(selection, keys=keys, strict=(selection.profile.exact or config.exact) == "strict")
+
+    def _aliased(self, name: str) -> str:
+        aliases = self.config.aliases
+        if not aliases:
+            return name
+        for _ in range(8):  # an alias may name another; the config check refuses circles
+            if name in aliases:
+                name = aliases[name]
+                continue
+            target = next((target for pattern, target in self._globs if fnmatchcase(name, pattern)), None)
+            if target is None or target == name:
+                break
+            name = target
+        return name
+
+    def _profile(self, name: str, asked: str) -> Selection:
+        profile = self.config.profiles.get(name)
+        if profile is None:
+            known = ", ".join(self.config.profiles)
+            hint = nearest(name, self.config.profiles) or f"; there are {known}"
+            raise RequestError("model_not_found", f"there is no profile {name!r}{hint}", param="model")
+        return Selection(name, profile)
+
+    def _unknown(self, name: str) -> RequestError:
+        names = [*self.catalog.snapshot.by_key, *self.catalog.snapshot.by_model, *self.config.aliases, "auto"]
+        hint = nearest(name, names)
+        message = f"no candidate, profile or alias is called {name!r}{hint}; GET /v1/models lists them"
+        return RequestError("model_not_found", message, param="model")
+
+    # What is known
+
+    async def _classify(self, request: ChatRequest, profile: Profile) -> Features:
+        asked = request.hints.privacy or Privacy.PUBLIC
+        features = Features(
+            task=request.hints.task,
+            prompt_tokens=estimate_tokens(request.messages, request.params.get("tools")),
+            needs=needs_of(request),
+            privacy=max(self.config.privacy.default, profile.privacy, request.caller.privacy, asked),
+            session=session_of(request),
+        )
+        for impl in self.hooks.impls["classify"]:
+            known = await self.hooks.run(impl, request, features)
+            if known is None:
+                continue
+            if known.privacy < features.privacy:
+                self.hooks.fault(impl, "tried to lower the privacy class")
+                known = evolve(known, privacy=features.privacy)
+            features = known
+        return features
+
+    # Who must not
+
+    def _field(self, selection: Selection) -> Field:
+        snapshot, impls = self.catalog.snapshot, self.hooks.impls
+        if self._fields_of is None or self._fields_of[0] is not snapshot or self._fields_of[1] is not impls:
+            self._fields, self._fields_of = {}, (snapshot, impls)
+        key = (selection.name, selection.keys, selection.strict)
+        found = self._fields.get(key)
+        if found is None:
+            found = self._fields[key] = self._make_field(selection, snapshot)
+        return found
+
+    def _make_field(self, selection: Selection, snapshot: Snapshot) -> Field:
+        profile, eligible, vetoes = selection.profile, [], []
+        order: dict[str, tuple[int, int, int]] = {}
+        for position, candidate in enumerate(snapshot.candidates):
+            veto = self._standing_veto(candidate, selection)
+            if veto is not None:
+                vetoes.append(veto)
+                continue
+            eligible.append(candidate)
+            first = 0 if not selection.keys or candidate.key in selection.keys else 1
+            listed = _listed(candidate, profile.models) if profile.models else 0
+            order[candidate.key] = (first + (listed or 0), _tier_distance(candidate, profile.tier), position)
+        windows = [candidate.model.context for candidate in eligible if candidate.model.context]
+        return Field(tuple(eligible), tuple(vetoes), min(windows, default=1 << 62), order)
+
+    def _standing_veto(self, candidate: Candidate, selection: Selection) -> Veto | None:
+        profile = selection.profile
+        if selection.keys and selection.strict and candidate.key not in selection.keys:
+            return Veto(candidate, "not_in_profile", "another model was asked for by name")
+        if not selection.keys or not selection.strict:
+            if profile.providers and candidate.provider not in profile.providers:
+                return Veto(candidate, "not_in_profile", f"profile {selection.name} does not use {candidate.provider}")
+            if profile.models and _listed(candidate, profile.models) is None:
+                return Veto(candidate, "not_in_profile", f"profile {selection.name} does not list it")
+        if not self.owners[candidate.provider].enabled:
+            return Veto(candidate, "disabled", f"{candidate.provider} is switched off")
+        idle = self.catalog.providers[candidate.provider].idle()
+        if idle is not None:
+            return Veto(candidate, "no_key", idle)
+        if profile.cost == "free_only" and not candidate.model.free:
+            return Veto(candidate, "cost_policy", f"profile {selection.name} uses free models only")
+        return None
+
+    async def _veto(
+        self, request: ChatRequest, features: Features, selection: Selection, field_: Field
+    ) -> tuple[tuple[Candidate, ...], tuple[Veto, ...]]:
+        candidates = field_.eligible
+        found = self._own_vetoes(request, features, selection.profile, field_)
+        for impl in self.hooks.impls["veto"]:
+            answer = await self.hooks.run(impl, request, features, candidates)
+            if answer:
+                found += self._checked(impl, answer, Veto, candidates)
+        if not found:
+            return candidates, field_.vetoes
+        out = {veto.candidate.key for veto in found}
+        return tuple(c for c in candidates if c.key not in out), (*field_.vetoes, *found)
+
+    def _own_vetoes(self, request: ChatRequest, features: Features, profile: Profile, field_: Field) -> list[Veto]:
+        tests: list[Callable[[Candidate], tuple[str, str] | None]] = []
+        remote_allows = self.config.privacy.remote_allows
+        if features.privacy > remote_allows:
+            tests.append(lambda c: self._private(c, features.privacy, remote_allows))
+        if request.hints.forbidden:
+            tests.append(lambda c: _forbidden(c, request.hints.forbidden))
+        if features.needs:
+            tests.append(lambda c: _incapable(c, features.needs))
+        if features.prompt_tokens > field_.smallest_window:
+            tests.append(lambda c: _too_small(c, features.prompt_tokens))
+        if profile.cost == "budget":
+            tests.append(lambda c: _too_dear(c, request, features, profile.budget_usd or 0.0))
+        vetoes = []
+        for candidate in field_.eligible if tests else ():
+            for test in tests:
+                reason = test(candidate)
+                if reason is not None:
+                    vetoes.append(Veto(candidate, *reason))
+                    break
+        return vetoes
+
+    def _private(self, candidate: Candidate, privacy: Privacy, remote_allows: Privacy) -> tuple[str, str] | None:
+        if may_see(self.catalog.providers[candidate.provider], candidate, privacy, remote_allows):
+            return None
+        return "privacy", f"the request is {privacy.name.lower()} and {candidate.provider} is not local"
+
+    def _checked(self, impl: Impl, answer: Iterable[Any], kind: type[T], candidates: Sequence[Candidate]) -> list[T]:
+        """What of a hook's answer is of the right kind and about candidates that it was asked for."""
+        known = {candidate.key for candidate in candidates}
+        good: list[T] = []
+        try:
+            for item in answer:
+                if isinstance(item, kind) and item.candidate.key in known:
+                    good.append(item)
+                else:
+                    self.hooks.fault(impl, f"answered with something that is no {kind.__name__} of a candidate")
+        except TypeError:
+            self.hooks.fault(impl, f"answered with {type(answer).__name__} instead of an iterable")
+        return good
+
+    # Who should
+
+    async def _rank(
+        self,
+        request: ChatRequest,
+        features: Features,
+        selection: Selection,
+        field_: Field,
+        candidates: tuple[Candidate, ...],
+    ) -> Plan:
+        opinions = await self._opinions(request, features, selection.profile, candidates)
+        plain = not features.needs and not request.hints.preferred
+        same = (
+            plain
+            and field_.asked is candidates
+            and len(field_.opinions) == len(opinions)
+            and all(old[2] is new[2] for old, new in zip(field_.opinions, opinions, strict=True))
+        )
+        if same:  # every strategy gave the very answer it gave before
+            ranked, scores = field_.ranked, field_.scores
+        else:
+            opinions = tuple(self._sound(*opinion, candidates) for opinion in opinions)
+            scores = _weighed(opinions, candidates)
+            ranked = _ordered(candidates, scores, field_.order, features.needs, request.hints.preferred)
+            if plain:
+                field_.opinions, field_.asked, field_.ranked, field_.scores = opinions, candidates, ranked, scores
+        return Plan(
+            request=request,
+            features=features,
+            profile=selection.name,
+            ranked=ranked,
+            scores=scores,
+            opinions=opinions,
+            pinned=_pinned(opinions),
+        )
+
+    async def _opinions(
+        self, request: ChatRequest, features: Features, profile: Profile, candidates: tuple[Candidate, ...]
+    ) -> tuple[tuple[str, float, Sequence[Score]], ...]:
+        opinions = []
+        for impl in self.hooks.impls["score"]:
+            name = impl.instance.name
+            weight = profile.weights.get(name, PIN_WEIGHT if name == PIN else 0.0)
+            if not weight or not candidates:
+                continue
+            answer = await self.hooks.run(impl, request, features, candidates)
+            if answer is not None:
+                opinions.append((name, weight, answer))
+        return tuple(opinions)
+
+    def _sound(
+        self, name: str, weight: float, answer: Any, candidates: Sequence[Candidate]
+    ) -> tuple[str, float, Sequence[Score]]:
+        """An opinion whose every score is a number in [0, 1] about a candidate; the rest is a fault and left out."""
+        impl = next(impl for impl in self.hooks.impls["score"] if impl.instance.name == name)
+        scores = self._checked(impl, answer, Score, candidates)
+        sound = [score for score in scores if isfinite(score.points) and 0.0 <= score.points <= 1.0]
+        if len(sound) != len(scores):
+            self.hooks.fault(impl, "gave points outside [0, 1]")
+        whole = isinstance(answer, (list, tuple)) and len(sound) == len(answer)
+        return name, weight, answer if whole else sound
+
+    # What people read
+
+    def refusal(self, plan: Plan) -> RequestError:
+        """The error of a plan that leaves nobody: every candidate with its veto, and the reason if there is one."""
+        vetoes = [
+            {"candidate": veto.candidate.key, "code": veto.code, "reason": veto.reason, "retry_after": veto.retry_after}
+            for veto in plan.vetoes
+        ]
+        telling = [veto for veto in plan.vetoes if veto.code not in STANDING]
+        codes = {veto.code for veto in telling}
+        waits = [veto.retry_after for veto in telling if veto.retry_after is not None]
+        code, message = SOLE_REASON.get(next(iter(codes)), NOBODY) if len(codes) == 1 else NOBODY
+        if not vetoes:
+            message = (
+                "no provider is configured; set a provider's key, start Ollama, or name plugins in routerpool.yaml"
+            )
+        elif code == "no_candidate":
+            message = f"{message}: " + "; ".join(
+                f"{veto.candidate.key} {veto.code} ({veto.reason})" for veto in telling or plan.vetoes
+            )
+        return RequestError(
+            code,
+            message,
+            retry_after=min(waits) if waits else None,
+            details={"vetoes": vetoes, "profile": plan.profile},
+        )
+
+    def explain(self, plan: Plan) -> dict[str, Any]:
+        """A plan as plain JSON values: who is asked, with named terms, and who is not, with the reason."""
+        features = plan.features
+        details: dict[str, dict[str, Any]] = {}
+        for name, weight, scores in plan.opinions:
+            for score in scores:
+                entry = {"points": score.points, "weight": weight, "terms": dict(score.terms)}
+                details.setdefault(score.candidate.key, {})[name] = entry
+        return {
+            "model": plan.request.model,
+            "profile": plan.profile,
+            "features": {
+                "task": features.task,
+                "difficulty": features.difficulty,
+                "language": features.language,
+                "prompt_tokens": features.prompt_tokens,
+                "needs": sorted(features.needs),
+                "privacy": features.privacy.name.lower(),
+                "session": features.session,
+                "labels": dict(features.labels),
+                "findings": [{"rule": f.rule, "part": f.part, "redacted": f.redacted} for f in features.findings],
+            },
+            "ranked": [
+                {
+                    "candidate": candidate.key,
+                    "points": plan.scores[candidate.key].points,
+                    "strategies": details.get(candidate.key, {}),
+                    "free": candidate.model.free,
+                    "local": candidate.model.local,
+                    "cost": self._likely_cost(candidate, plan),
+                }
+                for candidate in plan.ranked
+            ],
+            "vetoes": [
+                {"candidate": veto.candidate.key, "code": veto.code, "reason": veto.reason} for veto in plan.vetoes
+            ],
+        }
+
+    def _likely_cost(self, candidate: Candidate, plan: Plan) -> float | None:
+        return cost_of(_likely_usage(plan.request, plan.features), candidate.model.prices, free=candidate.model.free)
+
+
+PIN, PIN_WEIGHT = "pin", 100.0
+"""The strategy that weighs in every profile unless the profile says `pin: 0`: a conversation stays where it is."""
+
+NOBODY = ("no_candidate", "nobody can answer")
+
+
+def _listed(candidate: Candidate, models: Sequence[str]) -> int | None:
+    """The place of a candidate in an explicit order of keys, model ids or globs; None when it is not there."""
+    for place, pattern in enumerate(models):
+        if pattern in (candidate.key, candidate.model.id) or fnmatchcase(candidate.key, pattern):
+            return place
+    return None
+
+
+def _tier_distance(candidate: Candidate, tier: Tier | None) -> int:
+    """How far a model is from the tier that a profile prefers; the stronger of two equally far ones is nearer."""
+    if tier is None:
+        return 0
+    has = candidate.model.tier or Tier.BALANCED
+    return 2 * abs(has - tier) - (1 if has > tier else 0)
+
+
+def _forbidden(candidate: Candidate, names: Sequence[str]) -> tuple[str, str] | None:
+    if candidate.provider in names or _listed(candidate, names) is not None:
+        return "forbidden", "the request forbids it"
+    return None
+
+
+def _incapable(candidate: Candidate, needs: frozenset[str]) -> tuple[str, str] | None:
+    lacks = sorted(need for need in needs if candidate.model.capabilities.get(need) is False)
+    return ("capability", f"it has no {', '.join(lacks)}") if lacks else None
+
+
+def _too_small(candidate: Candidate, tokens: int) -> tuple[str, str] | None:
+    window = candidate.model.context
+    if window is not None and tokens > window:
+        return "context_window", f"about {tokens} tokens do not fit its window of {window}"
+    return None
+
+
+def _too_dear(candidate: Candidate, request: ChatRequest, features: Features, budget: float) -> tuple[str, str] | None:
+    cost = cost_of(_likely_usage(request, features), candidate.model.prices, free=candidate.model.free)
+    if cost is None:
+        return "cost_policy", "its price is unknown, so it cannot be kept within the budget"
+    return ("cost_policy", f"about ${cost:.4f} is over the budget of ${budget:.4f}") if cost > budget else None
+
+
+def _likely_usage(request: ChatRequest, features: Features) -> Usage:
+    cap = request.params.get("max_completion_tokens") or request.params.get("max_tokens")
+    output = cap if isinstance(cap, int) and cap > 0 else ASSUMED_OUTPUT
+    return Usage(input_uncached=features.prompt_tokens, output=output)
+
+
+def _weighed(
+    opinions: Sequence[tuple[str, float, Sequence[Score]]], candidates: Sequence[Candidate]
+) -> Mapping[str, Score]:
+    """The weighted mean of all opinions for each candidate; its terms are what each strategy contributed."""
+    total = sum(weight for _, weight, _ in opinions) or 1.0
+    terms: dict[str, dict[str, float]] = {candidate.key: {} for candidate in candidates}
+    for name, weight, scores in opinions:
+        for score in scores:
+            terms[score.candidate.key][name] = score.points * weight / total
+    return {c.key: Score(c, min(sum(terms[c.key].values()), 1.0), terms[c.key]) for c in candidates}
+
+
+def _ordered(
+    candidates: Sequence[Candidate],
+    scores: Mapping[str, Score],
+    order: Mapping[str, tuple[int, int, int]],
+    needs: frozenset[str],
+    preferred: Sequence[str],
+) -> tuple[Candidate, ...]:
+    """Best first: what the request prefers, what the profile lists, known capability, tier, points, then the config."""
+
+    def place(candidate: Candidate) -> tuple[float, ...]:
+        listed, distance, position = order[candidate.key]
+        wish = _wished(candidate, preferred) if preferred else 0
+        unknown = any(need not in candidate.model.capabilities for need in needs)
+        return wish, listed, unknown, distance, -scores[candidate.key].points, position
+
+    return tuple(sorted(candidates, key=place))
+
+
+def _wished(candidate: Candidate, preferred: Sequence[str]) -> int:
+    for place, name in enumerate(preferred):
+        if candidate.provider == name or _listed(candidate, (name,)) is not None:
+            return place
+    return len(preferred)
+
+
+def _pinned(opinions: Sequence[tuple[str, float, Sequence[Score]]]) -> str | None:
+    for name, _, scores in opinions:
+        if name == PIN:
+            best = max(scores, key=lambda score: score.points, default=None)
+            return best.candidate.key if best is not None and best.points > 0 else None
+    return None

@@ -1,0 +1,260 @@
+"""A client's request: a parsed chat-completions body and its headers become a ChatRequest, and say what it needs.
+
+Pure functions; nothing here knows a network, a provider or a policy. What is wrong is a RequestError with its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from hashlib import blake2b
+from typing import Any
+
+from routerpool.errors import RequestError, nearest
+from routerpool.types import Caller, ChatRequest, Hints, Privacy
+from routerpool.wire import dumps
+
+__all__ = ["needs_of", "parse_chat", "read_hints", "sent_body", "session_of"]
+
+DESTINATIONS = frozenset(
+    {"api_base", "api_key", "base_url", "custom_llm_provider", "extra_headers", "fallbacks", "mock_response"}
+)
+"""Body fields by which other proxies let a client choose where a request or a key goes; never accepted here."""
+
+SESSION_HEADERS = (
+    "x-session-id",
+    "x-session-affinity",
+    "x-claude-code-session-id",
+    "x-opencode-session",
+    "session-id",
+    "thread-id",
+)
+"""Headers in which clients name a conversation, the more telling ones first."""
+
+CAMEL_HINTS: Mapping[str, tuple[str, float | None]] = {
+    "allowAsync": ("allow_async", None),
+    "taskType": ("task", None),
+    "preferredModels": ("preferred", None),
+    "forbiddenModels": ("forbidden", None),
+    "maxQueueTimeMs": ("max_queue_seconds", 1000.0),
+    "maxExecutionTimeMs": ("max_seconds", 1000.0),
+    "requireGpuOnly": ("require_gpu_only", None),
+}
+"""ollama-agent-router's names for our hints, with the divisor that turns their unit into seconds."""
+
+
+def parse_chat(
+    body: Any, *, request_id: str, headers: Iterable[tuple[str, str]] = (), caller: Caller | None = None
+) -> ChatRequest:
+    """Make a ChatRequest of a parsed chat-completions body; what is wrong with it is a RequestError.
+
+    Fields that we do not know survive in `params`; the `router` object and the `X-Router-*` headers become hints.
+    """
+    if not isinstance(body, dict):
+        raise RequestError("invalid_json", "the body must be a JSON object")
+    params = dict(body)
+    model = params.pop("model", None) or "auto"
+    messages = params.pop("messages", None)
+    stream = params.pop("stream", None)
+    hints = read_hints(params.pop("router", None), headers)
+    if not isinstance(model, str):
+        raise RequestError("invalid_request", "`model` must be a string", param="model")
+    if not isinstance(messages, list) or not messages:
+        raise RequestError("invalid_request", "`messages` must be a list with at least one message", param="messages")
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            where = f"messages[{index}]"
+            raise RequestError("invalid_request", f"`{where}` must be an object with a `role`", param=where)
+    if stream is not None and stream is not True and stream is not False:
+        raise RequestError("invalid_request", "`stream` must be true or false", param="stream")
+    if not DESTINATIONS.isdisjoint(params):
+        name = next(iter(DESTINATIONS.intersection(params)))
+        raise RequestError(
+            "invalid_request", f"`{name}` cannot be set by a request; providers come from the config", param=name
+        )
+    options = params.get("stream_options")
+    if options is not None and not isinstance(options, dict):
+        raise RequestError("invalid_request", "`stream_options` must be an object", param="stream_options")
+    return ChatRequest(
+        id=request_id,
+        model=model,
+        messages=messages,
+        stream=bool(stream),
+        params=params,
+        hints=hints,
+        caller=caller or NOBODY,
+    )
+
+
+NOBODY = Caller()
+NO_HINTS = Hints()
+
+
+def read_hints(router: Any, headers: Iterable[tuple[str, str]] = ()) -> Hints:
+    """Hints of the body's `router` object and the client's headers; the object wins, privacy takes the higher."""
+    given: dict[str, Any] = {}
+    sessions: dict[str, str] = {}
+    for name, value in headers:
+        lower = name.lower()
+        if lower.startswith("x-router-"):
+            given[lower[9:].replace("-", "_")] = value
+        elif lower in SESSION_HEADERS:
+            sessions[lower] = value
+    if router is None and not given and not sessions:
+        return NO_HINTS
+    values = {name: _hint(name, value, f"X-Router-{name.replace('_', '-').title()}") for name, value in given.items()}
+    if sessions:
+        values.setdefault("session", next(sessions[name] for name in SESSION_HEADERS if name in sessions))
+    if router is not None:
+        if not isinstance(router, dict):
+            raise RequestError("invalid_request", "`router` must be an object", param="router")
+        for name, value in router.items():
+            key, divisor = CAMEL_HINTS.get(name, (name, None))
+            scaled = divisor is not None and isinstance(value, (int, float)) and not isinstance(value, bool)
+            parsed = _hint(key, value / divisor if scaled else value, f"router.{name}")
+            if key == "privacy" and values.get("privacy") is not None and parsed is not None:
+                parsed = max(parsed, values["privacy"])
+            if key == "privacy" and parsed is None:
+                continue
+            values[key] = parsed
+    return Hints(**values)
+
+
+def _hint(name: str, value: Any, place: str) -> Any:
+    reader = HINTS.get(name)
+    if reader is None:
+        known = nearest(name, HINTS) or " (known are " + ", ".join(HINTS) + ")"
+        raise RequestError("invalid_request", f"`{place}` is no hint we know{known}", param=place)
+    try:
+        return reader(value)
+    except (ValueError, TypeError, KeyError) as error:
+        expected = EXPECTED.get(reader, "has the wrong shape")
+        raise RequestError("invalid_request", f"`{place}` {expected}", param=place) from error
+
+
+def _privacy(value: Any) -> Privacy | None:
+    return None if value is None else Privacy[value.upper()]
+
+
+def _text(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError
+    return value or None
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [name.strip() for name in value.split(",")]
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise TypeError
+    return tuple(name for name in value if name)
+
+
+def _seconds(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        raise TypeError
+    seconds = float(value)
+    if not 0 <= seconds < 1e7:
+        raise ValueError
+    return seconds
+
+
+def _flag(value: Any) -> bool:
+    return {True: True, False: False, "true": True, "false": False, "1": True, "0": False}[value]
+
+
+def _priority(value: Any) -> str:
+    return {"low": "low", "normal": "normal", "high": "high"}[value]
+
+
+def _mode(value: Any) -> str:
+    return {"auto": "auto", "sync": "sync", "async": "async"}[value]
+
+
+HINTS: Mapping[str, Callable[[Any], Any]] = {
+    "privacy": _privacy,
+    "profile": _text,
+    "task": _text,
+    "preferred": _names,
+    "forbidden": _names,
+    "priority": _priority,
+    "mode": _mode,
+    "allow_async": _flag,
+    "max_queue_seconds": _seconds,
+    "max_seconds": _seconds,
+    "require_gpu_only": _flag,
+    "session": _text,
+}
+EXPECTED: Mapping[Callable[[Any], Any], str] = {
+    _privacy: "must be public, private, sensitive or secret",
+    _text: "must be a text",
+    _names: "must be a list of names",
+    _priority: "must be low, normal or high",
+    _mode: "must be auto, sync or async",
+    _flag: "must be true or false",
+    _seconds: "must be a number of seconds, not negative",
+}
+
+
+def needs_of(request: ChatRequest) -> frozenset[str]:
+    """The capabilities without which a candidate cannot answer this request."""
+    params = request.params
+    needs: set[str] = set()
+    for tool in params.get("tools") or ():
+        kind = tool.get("type") if isinstance(tool, dict) else None
+        needs.add("web_search" if isinstance(kind, str) and kind.startswith("web_search") else "tools")
+    if params.get("functions"):
+        needs.add("tools")
+    if params.get("reasoning_effort") not in (None, "none"):
+        needs.add("reasoning")
+    response_format = params.get("response_format")
+    if isinstance(response_format, dict) and response_format.get("type") == "json_schema":
+        needs.add("json_schema")
+    for message in request.messages:
+        if message.get("tool_calls") or message["role"] == "tool":
+            needs.add("tools")
+        content = message.get("content")
+        if isinstance(content, list):
+            for part in content:
+                need = PART_NEEDS.get(part.get("type")) if isinstance(part, dict) else None
+                if need is not None:
+                    needs.add(need)
+    return frozenset(needs) if needs else NO_NEEDS
+
+
+NO_NEEDS: frozenset[str] = frozenset()
+PART_NEEDS: Mapping[Any, str] = {
+    "image_url": "vision",
+    "input_image": "vision",
+    "input_audio": "audio",
+    "file": "files",
+}
+
+
+def session_of(request: ChatRequest) -> str:
+    """A hash that groups the turns of one conversation, kept apart by caller.
+
+    It is made of the client's own session id if it names one, else of the system text and the first user message.
+    """
+    digest = blake2b(request.caller.id.encode(), digest_size=12)
+    if request.hints.session:
+        digest.update(b"\0id\0" + request.hints.session.encode("utf-8", "replace"))
+        return digest.hexdigest()
+    for message in request.messages:
+        role = message["role"]
+        content = message.get("content")
+        text = content.encode("utf-8", "replace") if isinstance(content, str) else dumps(content)
+        digest.update(b"\0" + role.encode("utf-8", "replace") + b"\0" + text)
+        if role == "user":
+            break
+    return digest.hexdigest()
+
+
+def sent_body(request: ChatRequest, model: str) -> dict[str, Any]:
+    """The body to send for `model`; a stream always asks for usage, whatever the client asked."""
+    body = {**request.params, "model": model, "messages": request.messages}
+    if request.stream:
+        body["stream"] = True
+        body["stream_options"] = {**(request.params.get("stream_options") or {}), "include_usage": True}
+    return body

@@ -1,0 +1,170 @@
+"""What the server says over HTTP: answers and streams with the truth about routing in their headers, and errors."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import web
+
+from routerpool.engine import Served
+from routerpool.errors import RequestError
+from routerpool.sse import DONE
+from routerpool.types import Answer
+from routerpool.wire import dumps, error_event, loads
+
+__all__ = ["HttpSink", "Watch", "error_response", "json_response", "read_json"]
+
+LOOK_SECONDS = 0.1
+"""How often we look whether clients are still there; an upstream is cut within this time of their going."""
+
+
+class Watch:
+    """Sees clients leave, without relying on the host application to cancel handlers: one timer for all of them."""
+
+    def __init__(self) -> None:
+        self._open: dict[HttpSink, Callable[[str], None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, sink: HttpSink, leave: Callable[[str], None]) -> None:
+        """Call `leave("client_gone")` once the client of this sink is gone."""
+        self._open[sink] = leave
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+
+    def remove(self, sink: HttpSink) -> None:
+        """The request is over."""
+        self._open.pop(sink, None)
+
+    def close(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        for sink, leave in tuple(self._open.items()):
+            transport = sink.request.transport
+            if transport is None or transport.is_closing():
+                self.remove(sink)
+                leave("client_gone")
+        if self._open:
+            self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+
+
+class HttpSink:
+    """Sends an answer to one HTTP client in the chat-completions dialect."""
+
+    def __init__(self, request: web.Request, watch: Watch, extra: Mapping[str, str], *, tell: bool = True) -> None:
+        self.request = request
+        self._watch = watch
+        self._extra = extra
+        self._tell = tell
+        self.response: web.StreamResponse | None = None
+        self._out: web.StreamResponse
+
+    def watch(self, leave: Callable[[str], None]) -> None:
+        """Have the client watched."""
+        self._watch.add(self, leave)
+
+    async def plain(self, answer: Answer, served: Served) -> None:
+        """Make the response; aiohttp sends it when the handler returns."""
+        headers = {"Content-Type": _header(answer.content_type), **self._headers(served)}
+        self.response = web.Response(status=answer.status, body=answer.body, headers=headers)
+
+    async def open(self, served: Served) -> None:
+        """Send the head of an event stream."""
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": "text/event-stream; charset=utf-8",
+                "Cache-Control": "no-cache",
+                "X-Accel-Buffering": "no",
+                **self._headers(served),
+            }
+        )
+        self.response = response
+        await response.prepare(self.request)
+        self._out = response
+
+    async def write(self, block: bytes) -> None:
+        """Send whole events."""
+        await self._out.write(block)
+
+    async def fail(self, error: RequestError) -> None:
+        """Say what broke, and end without the terminal marker."""
+        await self._end(error_event(error))
+
+    async def close(self) -> None:
+        """Send the terminal marker."""
+        await self._end(DONE)
+
+    async def _end(self, last: bytes) -> None:
+        await self._out.write(last)
+        await self._out.write_eof()
+
+    def _headers(self, served: Served) -> dict[str, str]:
+        headers = {"X-Router-Request-Id": served.request_id, **self._extra}
+        if not self._tell:
+            return headers
+        if served.candidate is not None:
+            headers["X-Router-Provider"] = _header(served.candidate.provider)
+            headers["X-Router-Model"] = _header(served.candidate.model.id)
+        headers["X-Router-Attempts"] = str(served.attempts)
+        headers["X-Router-Profile"] = _header(served.profile)
+        if served.tried:
+            headers["X-Router-Tried"] = _header(served.tried)
+        return headers
+
+
+def _header(value: str) -> str:
+    """A value that cannot break out of its header: printable ASCII, the rest percent-encoded, at most 1,000 signs."""
+    if not (value.isascii() and value.isprintable()):
+        value = quote(value, safe=" /:;,.=+@()")
+    return value[:1000]
+
+
+def error_response(error: RequestError, extra: Mapping[str, str]) -> web.Response:
+    """An error of ours in OpenAI's form, with a true Retry-After where waiting helps."""
+    headers = dict(extra)
+    if error.request_id is not None:
+        headers["X-Router-Request-Id"] = error.request_id
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(math.ceil(error.retry_after), 1))
+    attempts = error.details.get("attempts")
+    if isinstance(attempts, list):
+        headers["X-Router-Attempts"] = str(len(attempts))
+        headers["X-Router-Tried"] = _header(", ".join(f"{a['candidate']}:{a['kind']}" for a in attempts))
+    if error.details.get("profile"):
+        headers["X-Router-Profile"] = _header(error.details["profile"])
+    headers["Content-Type"] = "application/json"
+    return web.Response(status=error.status, body=dumps(error.body()), headers=headers)
+
+
+def json_response(value: Any, status: int = 200) -> web.Response:
+    """A JSON document of our own."""
+    return web.Response(status=status, body=dumps(value), content_type="application/json")
+
+
+async def read_json(request: web.BaseRequest, limit: int) -> Any:
+    """The parsed body, at most `limit` bytes of it, whatever the host application's own limit is."""
+    declared = request.content_length
+    if declared is not None and declared > limit:
+        raise _too_large(limit)
+    parts, size = [], 0
+    while part := await request.content.readany():
+        size += len(part)
+        if size > limit:
+            raise _too_large(limit)
+        parts.append(part)
+    try:
+        return loads(parts[0] if len(parts) == 1 else b"".join(parts))
+    except ValueError:
+        raise RequestError("invalid_json", "the body is not valid JSON") from None
+
+
+def _too_large(limit: int) -> RequestError:
+    return RequestError("request_too_large", f"the body is larger than {limit} bytes (limits.request_bytes)")

@@ -1,0 +1,319 @@
+"""The router: one configuration's plugins, catalog, planner and engine, ready to answer. No HTTP server in it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+
+from routerpool import config as configuration
+from routerpool.admission import Admission
+from routerpool.catalog import Catalog
+from routerpool.config import Config, Problems
+from routerpool.deadline import DeadlinePassed
+from routerpool.engine import Arrival, Engine, Sink
+from routerpool.errors import AnswerError, PluginError, RequestError
+from routerpool.hooks import Hooks, Impl, Instance, make
+from routerpool.plan import Planner
+from routerpool.provider import Provider
+from routerpool.record import record_of
+from routerpool.request import parse_chat
+from routerpool.sinks import EventSink, PlainSink
+from routerpool.store import Store
+from routerpool.types import Caller, ChatRequest, Features, Level, Outcome, Plan, Probe, Report, Usage
+from routerpool.wire import loads
+
+__all__ = ["Router"]
+
+log = logging.getLogger("routerpool")
+
+FIRST_LOOK_SECONDS = 0.5
+"""How long a start waits for the providers' lists of models; what comes later joins the catalog then."""
+
+REFRESH_SECONDS = 5.0
+"""How often we look whose turn it is to be asked for its models."""
+
+
+class Router:
+    """Answers chat requests over the configured plugins. Use it as an async context manager.
+
+    async with Router.of("routerpool.yaml") as router:
+        answer = await router.chat({"model": "auto", "messages": [{"role": "user", "content": "Hello"}]})
+    """
+
+    def __init__(self, config: Config, instances: list[Instance], env: Mapping[str, str] | None = None) -> None:
+        self.config = config
+        self.env = config.env if env is None else env
+        self.hooks = Hooks.of(instances)
+        self.providers, self.owners = self._collect_providers()
+        self.catalog = Catalog(self.providers)
+        self.planner = Planner(config, self.hooks, self.catalog, self.owners)
+        self.engine = Engine(config, self.hooks, self.providers, lambda: self.session)
+        self.admission = Admission(config.limits)
+        self.store = Store(config.store)
+        self.notes: list[str] = []
+        self._session: aiohttp.ClientSession | None = None
+        self._stack = AsyncExitStack()
+
+    @classmethod
+    def of(cls, source: str | Path | Mapping[str, Any] | Config | None = None) -> Self:
+        """Make a router of a file's path, a mapping in the file's form, or a Config; all defects are one ConfigError.
+
+        None looks the file up where `routerpool serve` does.
+        """
+        problems: Problems
+        if isinstance(source, Config):
+            config, problems = source, Problems()
+        elif isinstance(source, Mapping):
+            config, problems = configuration.from_mapping(source)
+        else:
+            config, problems = configuration.load(source)
+        instances = make(config.plugins, problems)
+        problems.raise_if_any()
+        return cls(config, instances)
+
+    def _collect_providers(self) -> tuple[dict[str, Provider], dict[str, Instance]]:
+        providers: dict[str, Provider] = {}
+        owners: dict[str, Instance] = {}
+        for instance, provider in self.hooks.gather("register_providers"):
+            other = owners.get(provider.name)
+            if other is not None:
+                raise PluginError(
+                    f"both {other.name!r} ({other.distribution}) and {instance.name!r} ({instance.distribution}) "
+                    f"bring a provider called {provider.name!r}; rename one of them in `plugins:`"
+                )
+            provider.bind(self.env)
+            providers[provider.name], owners[provider.name] = provider, instance
+        return providers, owners
+
+    # Its life
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop()
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The one HTTP client of this router, open between start and stop."""
+        if self._session is None:
+            raise RuntimeError("the router is not started; use `async with router:`")
+        return self._session
+
+    async def start(self) -> None:
+        """Open the HTTP client and the plugins, and ask the providers for their models."""
+        limits = self.config.limits
+        async with AsyncExitStack() as stack:
+            self._session = await stack.enter_async_context(
+                aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_seconds),
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    auto_decompress=False,
+                    trust_env=False,
+                    max_field_size=32 << 10,
+                    max_line_size=32 << 10,
+                )
+            )
+            stack.push_async_callback(self.store.close)
+            await stack.enter_async_context(self.hooks.lifespan(self))
+            first = asyncio.ensure_future(self.catalog.refresh(self.session, all_of_them=True))
+            watch = asyncio.ensure_future(self._keep_catalog(first))
+            stack.push_async_callback(_ended, watch)
+            stack.push_async_callback(self.engine.drain)
+            await asyncio.wait((first,), timeout=FIRST_LOOK_SECONDS)
+            self._stack = stack.pop_all()
+
+    async def stop(self) -> None:
+        """Close everything in reverse; answers under way are not waited for, that is the server's business."""
+        await self._stack.aclose()
+        self._session = None
+
+    async def _keep_catalog(self, first: asyncio.Future[None]) -> None:
+        await first
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            await self.catalog.refresh(self.session)
+
+    # What it does
+
+    async def handle(self, request: ChatRequest, sink: Sink) -> None:
+        """Answer a request into a sink: admitted, planned, run, recorded.
+
+        Raises RequestError when the sink got nothing; once it has begun, errors go into the sink.
+        """
+        opened = False
+
+        def committed() -> None:
+            nonlocal opened
+            opened = True
+            self.admission.commit()
+
+        arrival = Arrival(committed)
+        sink.watch(arrival.deadline.leave)
+        hints = request.hints
+        try:
+            await self.admission.enter(arrival.deadline, priority=hints.priority, seconds=hints.max_queue_seconds)
+        except (RequestError, DeadlinePassed) as error:
+            arrival.deadline.close()
+            await self._refused(_unplanned(request), arrival, gone=isinstance(error, DeadlinePassed))
+            if isinstance(error, DeadlinePassed):
+                raise RequestError("client_gone", "the client left while its request was waiting") from None
+            raise
+        try:
+            try:
+                plan, profile = await self.planner.plan(request)
+            except RequestError:
+                await self._refused(_unplanned(request), arrival)
+                raise
+            if not plan.ranked and not self.hooks.impls["intercept"]:
+                await self._refused(plan, arrival)
+                raise self.planner.refusal(plan)
+            await self.engine.run(plan, profile, sink, arrival)
+        finally:
+            arrival.deadline.close()
+            if opened:
+                self.admission.closed()
+            else:
+                self.admission.leave()
+
+    async def _refused(self, plan: Plan, arrival: Arrival, *, gone: bool = False) -> None:
+        record = record_of(
+            plan,
+            candidate=None,
+            outcome=Outcome.CANCELLED if gone else Outcome.FAILED,
+            tried=(),
+            usage=Usage(),
+            first_byte_ms=None,
+            total_ms=arrival.elapsed_ms(),
+        )
+        await self.engine.record(record)
+
+    def request(self, body: Mapping[str, Any], caller: Caller | None = None, **changes: Any) -> ChatRequest:
+        """A ChatRequest of a body in OpenAI's form; `changes` replace fields of it."""
+        return parse_chat({**body, **changes}, request_id=new_id(), caller=caller)
+
+    async def chat(self, body: Mapping[str, Any], caller: Caller | None = None) -> dict[str, Any]:
+        """Answer a chat-completions body with a whole answer; a provider's own refusal is an AnswerError."""
+        sink = PlainSink()
+        await self.handle(self.request(body, caller, stream=False), sink)
+        answer = sink.answer
+        parsed = loads(answer.body)
+        if answer.status >= 400:
+            raise AnswerError(answer.status, parsed)
+        return parsed if isinstance(parsed, dict) else {}
+
+    async def stream(self, body: Mapping[str, Any], caller: Caller | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Answer with chunks as they come; leaving the loop ends the request upstream."""
+        sink = EventSink()
+        task = asyncio.ensure_future(self.handle(self.request(body, caller, stream=True), sink))
+        task.add_done_callback(sink.done)
+        try:
+            async for event in sink.events():
+                yield event
+        finally:
+            await _ended(task)
+
+    async def explain(self, body: Mapping[str, Any], caller: Caller | None = None) -> dict[str, Any]:
+        """The plan for a body, as `routerpool explain` shows it; nothing is sent anywhere."""
+        request = self.request(body, caller)
+        plan, _ = await self.planner.plan(request)
+        return self.planner.explain(plan)
+
+    def profiles(self) -> dict[str, dict[str, Any]]:
+        """Every profile as plain JSON values."""
+        return {
+            name: {
+                "description": profile.description,
+                "cost": profile.cost,
+                "privacy": profile.privacy.name.lower(),
+                "tier": profile.tier.name.lower() if profile.tier else None,
+                "weights": dict(profile.weights),
+                "models": list(profile.models),
+                "providers": list(profile.providers),
+            }
+            for name, profile in self.config.profiles.items()
+        }
+
+    def plugins(self) -> list[dict[str, Any]]:
+        """Every plugin that the configuration names, with the hooks it answers."""
+        return [
+            {
+                **instance.describe(),
+                "hooks": [impl for impl, impls in self.hooks.impls.items() if _has(impls, instance)],
+            }
+            for instance in self.hooks.instances.values()
+        ]
+
+    async def status(self) -> dict[str, Any]:
+        """How things stand in this process."""
+        plugins = {impl.instance.name: told for impl, told in await self.hooks.collect("status")}
+        return {
+            "plugins": [{**i.describe(), "status": plugins.get(i.name, {})} for i in self.hooks.instances.values()],
+            "providers": [self._provider_status(name) for name in self.providers],
+            "candidates": len(self.catalog.snapshot.candidates),
+            "admission": self.admission.status(),
+            "store": self.store.status(),
+            "notes": self.notes,
+        }
+
+    def _provider_status(self, name: str) -> dict[str, Any]:
+        provider, owner = self.providers[name], self.owners[name]
+        return {
+            "name": name,
+            "local": provider.local,
+            "enabled": owner.enabled,
+            "idle": provider.idle(),
+            "silent": self.catalog.silent.get(name),
+            "models": sum(c.provider == name for c in self.catalog.snapshot.candidates),
+        }
+
+    async def check(self, *, network: bool = False) -> list[Report]:
+        """What `doctor` tells: every plugin's findings, and what the core sees itself."""
+        reports = [Report(level=Level.NOTE, text=note, subject="start") for note in self.notes]
+        for impl, told in await self.hooks.collect("check", Probe(env=self.env, network=network)):
+            reports += [report for report in told if isinstance(report, Report)]
+            del impl
+        for name, reason in self.catalog.silent.items():
+            reports.append(
+                Report(
+                    level=Level.WARNING,
+                    text=f"cannot list models: {reason}",
+                    cure=f"start {name}, or take it out",
+                    subject=name,
+                )
+            )
+        if not self.catalog.snapshot.candidates:
+            cure = "set a provider's key, start Ollama, or name plugins in routerpool.yaml"
+            reports.append(Report(level=Level.ERROR, text="there is no candidate at all", cure=cure, subject="catalog"))
+        return reports
+
+
+def _has(impls: tuple[Impl, ...], instance: Instance) -> bool:
+    return any(impl.instance is instance for impl in impls)
+
+
+def new_id() -> str:
+    """An id for one request, as it stands in headers, errors and records."""
+    return uuid.UUID(bytes=os.urandom(16), version=4).hex
+
+
+def _unplanned(request: ChatRequest) -> Plan:
+    return Plan(request=request, features=Features(), profile=request.hints.profile or "", ranked=())
+
+
+async def _ended(task: asyncio.Future[Any]) -> None:
+    """Cancel a task and wait until it is over; what it raised was told elsewhere or is our own cancelling."""
+    task.cancel()
+    await asyncio.wait((task,))
+    if not task.cancelled():
+        task.exception()

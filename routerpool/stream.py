@@ -1,0 +1,235 @@
+"""The one stream state machine: bytes of a provider's chat-completions stream in, whole events for the client out.
+
+It reads nothing and writes nothing itself, so that every way of cutting a stream can be tested by calling it.
+
+    HELD ──first meaningful event──▶ READY ──open()──▶ OPEN ──terminal marker──▶ DONE
+      └── error, rubbish, silence: FAILED (another candidate may answer)   └── the same: BROKEN (there is no way back)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+from routerpool.sse import Cutter, event_data, split_events
+from routerpool.types import Failure, FailureKind, Opening, Usage
+from routerpool.wire import Delta, delta_of, join_opening, loads, read_error, read_usage
+
+__all__ = ["State", "Stream"]
+
+QUIET = (b'"finish_reason":null', b'"finish_reason": null', b'"usage":null', b'"usage": null')
+
+
+class State(Enum):
+    """Where a stream stands; see the picture above."""
+
+    HELD = "held"
+    READY = "ready"
+    OPEN = "open"
+    DONE = "done"
+    FAILED = "failed"
+    BROKEN = "broken"
+
+
+class Stream:
+    """One upstream stream. `failure` tells why it is FAILED or BROKEN; `usage` and `finish_reason` what it said.
+
+    `strip_usage` drops the usage chunk that the client did not ask for. `may_be_empty` lets an answer without any
+    content through: the client capped it at a few tokens. `limit` bounds one event in bytes, `hold_limit` all that is
+    held before the stream is opened. `explain` makes a Failure of the data of an error event.
+    """
+
+    __slots__ = (
+        "_complete",
+        "_cutter",
+        "_deltas",
+        "_done",
+        "_explain",
+        "_held",
+        "_held_size",
+        "_hold_limit",
+        "_may_be_empty",
+        "_name",
+        "_overhead",
+        "_strip_usage",
+        "bytes_out",
+        "events",
+        "failure",
+        "finish_reason",
+        "progress",
+        "state",
+        "usage",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        explain: Callable[[bytes], Failure],
+        *,
+        strip_usage: bool = True,
+        may_be_empty: bool = False,
+        limit: int = 1 << 20,
+        hold_limit: int = 4 << 20,
+    ) -> None:
+        self._name = name
+        self._explain = explain
+        self._strip_usage = strip_usage
+        self._may_be_empty = may_be_empty
+        self._cutter = Cutter(limit)
+        self._hold_limit = hold_limit
+        self._held: list[bytes] = []
+        self._held_size = 0
+        self._deltas: list[Delta] = []
+        self._done = False
+        self._complete = False
+        self._overhead = 0
+        self.state = State.HELD
+        self.failure: Failure | None = None
+        self.usage: Usage | None = None
+        self.finish_reason: str | None = None
+        self.events = 0
+        self.bytes_out = 0
+        self.progress = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the terminal marker has come: what the provider says after it does not count."""
+        return self._done
+
+    @property
+    def over(self) -> bool:
+        """Whether it has failed or broken."""
+        return self.failure is not None
+
+    def feed(self, data: bytes) -> bytes:
+        """Take the next bytes; the events that may go to the client now, in whole.
+
+        `progress` tells afterwards whether there was content among them, which comments and empty chunks are not.
+        """
+        self.progress = False
+        if self._done or self.over:
+            return b""
+        try:
+            block = self._cutter.feed(data)
+        except ValueError:
+            self._fail(FailureKind.SERVER, "an event is longer than its limit")
+            return b""
+        return self._take(block) if block else b""
+
+    def end(self) -> bytes:
+        """The provider has closed the stream: what was left goes out, and the state says how it ended."""
+        rest = b"" if self._done or self.over else self._cutter.end()
+        out = self._take(rest) if rest else b""
+        if self.over:
+            return out
+        if not self._done and self.finish_reason is None:
+            kind = FailureKind.EMPTY if self.state is State.HELD else FailureKind.INTERRUPTED
+            self._fail(kind, "the stream ended without its terminal marker")
+        elif self.state is State.OPEN:
+            self.state = State.DONE
+        elif self.state is State.READY or self._may_be_empty or self.finish_reason in ("length", "content_filter"):
+            self.state = State.READY
+            self._complete = True
+        else:
+            self._fail(FailureKind.EMPTY, "the stream ended without an answer")
+        return out
+
+    def opening(self, *, complete: bool = False) -> Opening:
+        """What the judges get to see."""
+        return join_opening(self._deltas, complete=complete)
+
+    def open(self) -> bytes:
+        """Let go of what was held; from here on there is no way back."""
+        held = b"".join(self._held)
+        self._held.clear()
+        self.state = State.DONE if self._complete else State.OPEN
+        self.bytes_out += len(held)
+        # What an event weighs beside its text, to estimate tokens when the provider reports no usage.
+        text = sum(len(delta.text) + len(delta.reasoning) for delta in self._deltas)
+        self._overhead = max((len(held) - text) // max(self.events, 1), 0)
+        self._deltas.clear()
+        return held
+
+    def output_estimate(self) -> int:
+        """About how many tokens have come: at least one an event, or a quarter of the characters."""
+        text = self.bytes_out - self._overhead * self.events
+        return max(self.events - 1, text // 4, 0)
+
+    def broken(self, failure: Failure) -> None:
+        """End it from outside: a limit has passed, or the connection broke."""
+        if self.failure is None:
+            self.failure = failure
+            self.state = State.BROKEN if self.state is State.OPEN else State.FAILED
+
+    def _take(self, block: bytes) -> bytes:
+        if self.state is State.OPEN and not _wants_a_look(block):
+            count = block.count(b"data:")
+            self.progress = count > 0
+            self.events += count
+            self.bytes_out += len(block)
+            return block
+        out = []
+        for event in split_events(block):
+            if self._done or self.over:
+                break
+            if not self._event(event):
+                continue
+            if self.state is State.OPEN:
+                out.append(event)
+            else:
+                self._hold(event)
+        joined = b"".join(out)
+        self.bytes_out += len(joined)
+        return joined
+
+    def _hold(self, event: bytes) -> None:
+        self._held.append(event)
+        self._held_size += len(event)
+        if self._held_size > self._hold_limit:
+            self._fail(FailureKind.SERVER, "too much came before the answer began")
+
+    def _event(self, event: bytes) -> bool:
+        """Look at one event; whether it belongs to the answer."""
+        data = event_data(event)
+        if data is None:
+            return True
+        if data == b"[DONE]":
+            self._done = True
+            return False
+        try:
+            parsed: Any = loads(data)
+        except ValueError:
+            parsed = None
+        if not isinstance(parsed, dict):
+            self._fail(FailureKind.SERVER, "an event is no JSON object")
+            return False
+        if read_error(parsed) is not None:
+            self.broken(self._explain(data))
+            return False
+        self.events += 1
+        usage = read_usage(parsed)
+        if usage is not None:
+            self.usage = usage
+        delta = delta_of(parsed)
+        if delta is None:
+            return True
+        self.finish_reason = delta.finish_reason or self.finish_reason
+        if delta.meaningful or delta.finish_reason:
+            self.progress = True
+        if self.state is not State.OPEN:
+            self._deltas.append(delta)
+            if delta.meaningful:
+                self.state = State.READY
+        return not (self._strip_usage and usage is not None and parsed.get("choices") == [])
+
+    def _fail(self, kind: FailureKind, what: str) -> None:
+        self.broken(Failure(kind=kind, message=f"{self._name}: {what}"))
+
+
+def _wants_a_look(block: bytes) -> bool:
+    """Whether a block may hold a usage, a finish, an error or the end; inside JSON text these marks are escaped."""
+    if b"[DONE]" in block or b'"error"' in block or b'"errors"' in block:
+        return True
+    marks = block.count(b'"finish_reason"') + block.count(b'"usage"')
+    return marks > 0 and marks != sum(block.count(quiet) for quiet in QUIET)

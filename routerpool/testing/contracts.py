@@ -1,0 +1,8 @@
+"""The contracts: classes of tests that a plugin's own tests inherit, so that all plugins of a kind owe the same."""
+
+from __future__ import annotations
+
+from routerpool.testing.provider_contract import Got, ProviderContract, Rig
+from routerpool.testing.strategy_contract import StrategyContract
+
+__all__ = ["Got", "ProviderContract", "Rig", "StrategyContract"]

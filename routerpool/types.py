@@ -1,0 +1,430 @@
+"""The values that cross a hook: frozen, keyword-only, slotted.
+
+A plugin receives these, and answers with them. None of them holds a credential; only `ChatRequest` and `Opening`
+hold text of the client or the provider, and neither is ever stored or logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import IntEnum, StrEnum
+from typing import Any, Literal
+
+from attrs import evolve, field, frozen
+
+__all__ = [
+    "Answer",
+    "Attempt",
+    "Caller",
+    "Candidate",
+    "ChatRequest",
+    "Decision",
+    "Detected",
+    "Failure",
+    "FailureKind",
+    "Features",
+    "Finding",
+    "Hints",
+    "Level",
+    "Model",
+    "Native",
+    "Opening",
+    "Outcome",
+    "Plan",
+    "Prices",
+    "Privacy",
+    "Probe",
+    "Report",
+    "Score",
+    "Tier",
+    "Usage",
+    "UsageRecord",
+    "Veto",
+]
+
+Kind = Literal["chat", "embedding"]
+
+
+class Privacy(IntEnum):
+    """How far a request may travel. A class only ever rises."""
+
+    PUBLIC = 0
+    PRIVATE = 1
+    SENSITIVE = 2
+    SECRET = 3
+
+
+class Tier(IntEnum):
+    """A model's strength class: what ESCALATE climbs and what a profile may prefer."""
+
+    FAST = 1
+    BALANCED = 2
+    CAPABLE = 3
+
+
+class Decision(IntEnum):
+    """What to do after a failure; the gravest one asked for wins.
+
+    NEXT tries the next candidate. RETRY asks for the same candidate again: it is honoured when no other is left, or
+    for a pinned one whose provider states a wait under 2 s; otherwise it is a NEXT. ESCALATE goes on with higher
+    tiers only. STOP ends the request with this failure.
+    """
+
+    NEXT = 0
+    RETRY = 1
+    ESCALATE = 2
+    STOP = 3
+
+
+class FailureKind(StrEnum):
+    """Why an attempt brought no answer. The kind decides what is benched, for how long, and whether to go on."""
+
+    RATE_LIMITED = "rate_limited"
+    QUOTA_EXHAUSTED = "quota_exhausted"
+    CREDIT = "credit"
+    AUTH = "auth"
+    FORBIDDEN = "forbidden"
+    MISSING_MODEL = "missing_model"
+    TIMEOUT = "timeout"
+    CONNECT = "connect"
+    SERVER = "server"
+    TOO_LARGE = "too_large"
+    BAD_REQUEST = "bad_request"
+    CONTENT_FILTER = "content_filter"
+    EMPTY = "empty"
+    INTERRUPTED = "interrupted"
+    UNAVAILABLE = "unavailable"
+    CLIENT_GONE = "client_gone"
+
+
+class Outcome(StrEnum):
+    """How a request ended, as the usage record tells it."""
+
+    ANSWERED = "answered"
+    TRUNCATED = "truncated"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Level(IntEnum):
+    """How grave a finding of `doctor` is."""
+
+    OK = 0
+    NOTE = 1
+    WARNING = 2
+    ERROR = 3
+
+
+@frozen(kw_only=True, slots=True)
+class Caller:
+    """Who asks: the id of the API key (never the key), the plane it opens, and the policy bound to it."""
+
+    id: str = "anonymous"
+    plane: Literal["user", "admin"] = "user"
+    profile: str | None = None
+    privacy: Privacy = Privacy.PUBLIC
+
+
+@frozen(kw_only=True, slots=True)
+class Hints:
+    """What the client asked of the router itself: the body's `router` object and the `X-Router-*` headers.
+
+    They are taken out before anything is forwarded. `preferred` and `forbidden` name candidates, models or providers;
+    the `max_*` fields are seconds; `session` is the client's own session id, from whichever header it uses.
+    """
+
+    privacy: Privacy | None = None
+    profile: str | None = None
+    task: str | None = None
+    preferred: tuple[str, ...] = ()
+    forbidden: tuple[str, ...] = ()
+    priority: Literal["low", "normal", "high"] = "normal"
+    mode: Literal["auto", "sync", "async"] = "auto"
+    allow_async: bool = False
+    max_queue_seconds: float | None = None
+    max_seconds: float | None = None
+    require_gpu_only: bool = False
+    session: str | None = None
+
+
+@frozen(kw_only=True, slots=True)
+class Native:
+    """The client's own dialect and its parsed body, for a candidate that speaks it without translation."""
+
+    dialect: str
+    body: Mapping[str, Any] = field(repr=False)
+
+
+@frozen(kw_only=True, slots=True)
+class ChatRequest:
+    """One request, parsed once; what is sent upstream is serialised from it, never the client's raw bytes.
+
+    `messages` and `params` are shared with every plugin and must not be changed in place: a mutator answers with
+    `attrs.evolve(request, …)`. `params` holds every other field of the body, known or not.
+    """
+
+    id: str
+    model: str
+    messages: Sequence[Mapping[str, Any]] = field(repr=False)
+    kind: Kind = "chat"
+    stream: bool = False
+    params: Mapping[str, Any] = field(factory=dict, repr=False)
+    hints: Hints = Hints()
+    caller: Caller = Caller()
+    native: Native | None = None
+
+
+@frozen(kw_only=True, slots=True)
+class Finding:
+    """Something a scanner saw: which rule, in which part of the request, and a redacted excerpt, never the thing."""
+
+    rule: str
+    part: str
+    redacted: str
+
+
+@frozen(kw_only=True, slots=True)
+class Features:
+    """What is known of a request before anybody answers it.
+
+    `needs` are capability names (vision, tools, json_schema, web_search, …); `prompt_tokens` is an estimate;
+    `session` is a hash that groups the turns of one conversation; `labels` is where plugins leave words for others.
+    """
+
+    task: str | None = None
+    difficulty: float | None = None
+    language: str | None = None
+    prompt_tokens: int = 0
+    needs: frozenset[str] = frozenset()
+    privacy: Privacy = Privacy.PUBLIC
+    session: str = ""
+    labels: Mapping[str, Any] = field(factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+    def raised(self, privacy: Privacy, findings: Sequence[Finding] = ()) -> Features:
+        """These features at no less than `privacy`, with the findings that say why."""
+        return evolve(self, privacy=max(self.privacy, privacy), findings=(*self.findings, *findings))
+
+    def labelled(self, **labels: Any) -> Features:
+        """These features with more labels."""
+        return evolve(self, labels={**self.labels, **labels})
+
+
+@frozen(kw_only=True, slots=True)
+class Prices:
+    """US dollars per million tokens. A price that is None is unknown, which is not the same as free."""
+
+    input: float | None = None
+    cached: float | None = None
+    cache_write: float | None = None
+    output: float | None = None
+
+
+@frozen(kw_only=True, slots=True)
+class Model:
+    """What one provider says of one model.
+
+    `context` and `max_output` are tokens, None when unknown. `capabilities` holds claims: True and False are known,
+    a name that is missing is unknown. `rank` orders models by strength, lower first; `settings` holds the sections of
+    plugins by plugin name, validated by that plugin.
+    """
+
+    id: str
+    display_name: str | None = None
+    context: int | None = None
+    max_output: int | None = None
+    prices: Prices = Prices()
+    tier: Tier | None = None
+    rank: int | None = None
+    tags: frozenset[str] = frozenset()
+    capabilities: Mapping[str, bool] = field(factory=dict)
+    free: bool = False
+    local: bool = False
+    data_policy: Literal["unknown", "may_train", "no_training"] = "unknown"
+    settings: Mapping[str, Mapping[str, Any]] = field(factory=dict)
+
+
+@frozen(kw_only=True, slots=True)
+class Candidate:
+    """A provider instance and one of its models: what can answer a request. `key` is `provider/model`."""
+
+    provider: str
+    model: Model
+    key: str = field(init=False)
+
+    @key.default
+    def _key(self) -> str:
+        return f"{self.provider}/{self.model.id}"
+
+
+@frozen(slots=True)
+class Veto:
+    """Who must not answer, and why: a stable code and a sentence; in how many seconds it ends, where that is known."""
+
+    candidate: Candidate
+    code: str
+    reason: str
+    retry_after: float | None = None
+
+
+@frozen(slots=True)
+class Score:
+    """How well a candidate suits: points in [0, 1] and the named terms they came from."""
+
+    candidate: Candidate
+    points: float
+    terms: Mapping[str, float] = field(factory=dict)
+
+
+@frozen(kw_only=True, slots=True)
+class Plan:
+    """The decision before anything is sent: who is asked, in order, and why the others are not.
+
+    `scores` are the weighted sums by candidate key; `opinions` what each strategy said: its name, weight and scores.
+    """
+
+    request: ChatRequest
+    features: Features
+    profile: str
+    ranked: tuple[Candidate, ...]
+    vetoes: tuple[Veto, ...] = ()
+    scores: Mapping[str, Score] = field(factory=dict)
+    opinions: tuple[tuple[str, float, Sequence[Score]], ...] = ()
+    pinned: str | None = None
+
+
+@frozen(kw_only=True, slots=True)
+class Attempt:
+    """One upstream request. `number` counts from 1; `started` is `time.perf_counter()` seconds."""
+
+    request: ChatRequest
+    features: Features
+    candidate: Candidate
+    number: int
+    started: float
+
+
+@frozen(kw_only=True, slots=True)
+class Answer:
+    """A provider's own words, kept to be passed on as they are: an error that is the client's to read."""
+
+    status: int
+    content_type: str
+    body: bytes = field(repr=False)
+
+
+@frozen(kw_only=True, slots=True)
+class Failure:
+    """Why an attempt brought no answer.
+
+    `message` is redacted and short; `retry_after` is the provider's own word in seconds, None when it said nothing,
+    and `source` tells where that word stood. `first_byte_sent` is true when the client has already seen part of it.
+    """
+
+    kind: FailureKind
+    message: str
+    status: int | None = None
+    retry_after: float | None = None
+    source: str | None = None
+    first_byte_sent: bool = False
+    answer: Answer | None = field(default=None, repr=False)
+
+
+@frozen(kw_only=True, slots=True)
+class Opening:
+    """What is known of an answer at the gate, before the client sees any of it.
+
+    `text` and `reasoning` are what has come so far, `tool_calls` the calls in OpenAI's form; `complete` is true when
+    this is all of it (a plain answer, or a profile that buffers). `body` is the parsed plain answer.
+    """
+
+    text: str = field(default="", repr=False)
+    reasoning: str = field(default="", repr=False)
+    tool_calls: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    finish_reason: str | None = None
+    complete: bool = False
+    body: Mapping[str, Any] | None = field(default=None, repr=False)
+
+
+@frozen(kw_only=True, slots=True)
+class Usage:
+    """Tokens of one answer. `input_uncached + input_cached + cache_write` is the whole prompt."""
+
+    input_uncached: int = 0
+    input_cached: int = 0
+    cache_write: int = 0
+    output: int = 0
+    reasoning: int = 0
+    source: Literal["reported", "estimated"] = "estimated"
+
+    @property
+    def input(self) -> int:
+        """The whole prompt in tokens, however it was billed."""
+        return self.input_uncached + self.input_cached + self.cache_write
+
+
+@frozen(kw_only=True, slots=True)
+class UsageRecord:
+    """What is remembered of a request. It has no field that could hold a prompt, an answer, a header or a key.
+
+    `tried` is one `candidate:outcome` an attempt; `cost` is US dollars, None when a price is unknown; times are
+    milliseconds; `terms` are the score terms of the candidate that answered; `time` is seconds since the epoch.
+    """
+
+    request_id: str
+    time: float
+    caller: str
+    session: str
+    profile: str
+    model_asked: str
+    provider: str | None
+    model: str | None
+    outcome: Outcome
+    stream: bool
+    tried: tuple[str, ...]
+    task: str | None
+    privacy: Privacy
+    prompt_tokens: int
+    usage: Usage
+    cost: float | None
+    first_byte_ms: float | None
+    total_ms: float
+    terms: Mapping[str, float] = field(factory=dict)
+
+
+@frozen(kw_only=True, slots=True)
+class Probe:
+    """How far `check` and `detect` may look.
+
+    `env` is the environment with the `.env` file beside the config merged in; loopback may always be asked, other
+    machines only where `network` is true; no single look may take longer than `timeout` seconds.
+    """
+
+    env: Mapping[str, str] = field(factory=dict, repr=False)
+    network: bool = False
+    timeout: float = 1.0
+
+
+@frozen(kw_only=True, slots=True)
+class Report:
+    """One finding of `doctor`: how grave, what, and the cure."""
+
+    level: Level
+    text: str
+    cure: str = ""
+    subject: str = ""
+
+
+@frozen(kw_only=True, slots=True)
+class Detected:
+    """Something found on this machine: where it was seen, how sure that is (0 to 1), and the YAML it proposes.
+
+    `options` becomes the section `plugins.<name>`; `environment` names the variables a user would set for it.
+    """
+
+    name: str
+    source: str
+    confidence: float
+    options: Mapping[str, Any] = field(factory=dict)
+    environment: tuple[str, ...] = ()
+    comment: str = ""
