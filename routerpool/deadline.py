@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from math import inf
 from types import TracebackType
 from typing import Self
 
@@ -25,7 +26,7 @@ class Deadline:
     `leave` said shows at the next one.
     """
 
-    __slots__ = ("_at", "_cancelling", "_handle", "_loop", "_task", "_why", "expired", "left")
+    __slots__ = ("_at", "_cancelling", "_handle", "_last", "_last_why", "_loop", "_task", "_why", "expired", "left")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -34,18 +35,26 @@ class Deadline:
         self._cancelling = 0
         self._at = 0.0
         self._why = ""
+        self._last = inf
+        self._last_why = ""
         self.expired: str | None = None
         self.left: str | None = None
 
     def set(self, seconds: float, why: str) -> None:
         """Let it pass `seconds` from now, for the reason `why`."""
-        self._at = at = self._loop.time() + seconds
-        self._why = why
+        at = self._loop.time() + seconds
+        if at > self._last:
+            at, why = self._last, self._last_why
+        self._at, self._why = at, why
         handle = self._handle
         if handle is None or at < handle.when():
             if handle is not None:
                 handle.cancel()
             self._handle = self._loop.call_at(at, self._fire)
+
+    def last(self, seconds: float, why: str) -> None:
+        """From now on nothing that `set` says goes further than `seconds` from now."""
+        self._last, self._last_why = self._loop.time() + seconds, why
 
     def leave(self, why: str) -> None:
         """Let it pass now and for good: every later `with` ends at once. Safe to call from any callback."""

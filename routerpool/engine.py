@@ -340,6 +340,7 @@ class Run:
     async def _stop(self, failure: Failure) -> None:
         if failure.answer is None:
             raise self._exhausted()
+        self.answering = self.tried[-1][0]
         await self._record()
         await self._to_client(self.sink.plain(failure.answer, self._served()))
 
@@ -438,6 +439,7 @@ class Run:
             may_be_empty=self._may_be_empty(),
             limit=self.limits.event_bytes,
             hold_limit=self.limits.upstream_bytes if self.profile.buffer else 4 * self.limits.event_bytes,
+            most_events=self._most_events(),
         )
         ended = False
         while not ended and (stream.state is State.HELD or (self.profile.buffer and not stream.over)):
@@ -469,6 +471,7 @@ class Run:
     async def _relay(self, stream: Stream, upstream: Upstream, rewriting: Rewriting | None) -> Failure | None:
         """Pass the stream on; why it broke, if it did. This loop is the price of every chunk: keep it bare."""
         idle, deadline, write = self.limits.idle_seconds, self.deadline, self.sink.write
+        deadline.last(self.limits.stream_seconds, "stream")
         out, ended = stream.open(), False
         stream.progress = True
         while True:
@@ -539,10 +542,19 @@ class Run:
         except (ConnectionError, aiohttp.ClientConnectionError):
             raise DeadlinePassed("client_gone") from None
 
-    def _may_be_empty(self) -> bool:
+    def _cap(self) -> int | None:
         params = self.plan.request.params
         cap = params.get("max_completion_tokens") or params.get("max_tokens")
-        return isinstance(cap, int) and 0 < cap <= FEW_TOKENS
+        return cap if isinstance(cap, int) and cap > 0 else None
+
+    def _may_be_empty(self) -> bool:
+        cap = self._cap()
+        return cap is not None and cap <= FEW_TOKENS
+
+    def _most_events(self) -> int | None:
+        """An event is a token or more: well over twice the cap is a provider that does not stop by itself."""
+        cap = self._cap()
+        return None if cap is None else 2 * cap + 256
 
     def _estimated(self, output: int) -> Usage:
         return Usage(input_uncached=self.plan.features.prompt_tokens, output=output, source="estimated")

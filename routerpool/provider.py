@@ -18,6 +18,7 @@ from attrs import evolve, field, frozen
 from multidict import CIMultiDict
 from yarl import URL
 
+from routerpool.connection import post
 from routerpool.document import Problems, read
 from routerpool.failures import Pattern, failure_of_answer
 from routerpool.hookspecs import hookimpl
@@ -270,8 +271,7 @@ class OpenAIProvider:
         for name in self.drop:
             body.pop(name, None)
         data = dumps(self.adapt(body, model))
-        response = await session.post(self._url, data=data, headers=self._headers, allow_redirects=False)
-        return HttpUpstream(response)
+        return HttpUpstream(await post(session, self._url, data, self._headers))
 
     @hookimpl
     def check(self, probe: Probe) -> Iterable[Report]:

@@ -17,6 +17,7 @@ from routerpool import config as configuration
 from routerpool.admission import Admission
 from routerpool.catalog import Catalog
 from routerpool.config import Config, Problems
+from routerpool.connection import Connections
 from routerpool.deadline import DeadlinePassed
 from routerpool.engine import Arrival, Engine, Sink
 from routerpool.errors import AnswerError, PluginError, RequestError
@@ -115,7 +116,7 @@ class Router:
         async with AsyncExitStack() as stack:
             self._session = await stack.enter_async_context(
                 aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+                    connector=Connections(limit=0, keepalive_timeout=30),
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_seconds),
                     cookie_jar=aiohttp.DummyCookieJar(),
                     auto_decompress=False,

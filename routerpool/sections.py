@@ -168,6 +168,7 @@ class LimitsConfig:
     connect_seconds: Seconds = field(default=10.0, metadata={"help": "Until a connection to a provider stands"})
     first_event_seconds: Seconds = field(default=60.0, metadata={"help": "Until a stream's first meaningful event"})
     idle_seconds: Seconds = field(default=60.0, metadata={"help": "Between two content events of a stream"})
+    stream_seconds: Seconds = field(default=3600.0, metadata={"help": "For a whole stream, however lively it is"})
     answer_seconds: Seconds = field(default=600.0, metadata={"help": "For a whole plain answer"})
     max_concurrent: Count = field(default=100, metadata={"help": "Requests at once before they are answered"})
     max_streams: Count = field(default=1000, metadata={"help": "Answers at once that are being sent"})
