@@ -82,9 +82,11 @@ def pool(up: Upstream, names: dict[str, bool]) -> dict[str, Any]:
 WAYS = ("hint", "header", "floor", "default")
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-)
+HEALTH = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+SCHEDULES = {name: st.lists(st.sampled_from(FAULTS), max_size=4) for name in ("r1", "r2", "home")}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=HEALTH)
 @given(
     schedules=st.fixed_dictionaries(SCHEDULES),
     order=st.permutations(["r1", "r2", "home"]),
