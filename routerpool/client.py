@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import update_wrapper
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,6 +37,7 @@ __all__ = [
     "Target",
     "config_options",
     "connected",
+    "events",
     "json_option",
     "show",
     "target_options",
@@ -122,8 +124,6 @@ OPTIONS: Mapping[str, Callable[[F], F]] = {
 
 
 def _options(function: F, names: tuple[str, ...]) -> F:
-    from functools import update_wrapper
-
     def command(*args: Any, **kwargs: Any) -> Any:
         given = {name: kwargs.pop(name) for name in names}
         return function(*args, target=_merged(click.get_current_context(), **given), **kwargs)
@@ -180,7 +180,7 @@ class Connection:
                 method, self.base + path, json=body, headers=self.headers, allow_redirects=False
             ) as response:
                 yield response
-        except aiohttp.InvalidURL as error:
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
             raise ClientError(f"{self.base} is no address; write it as http://127.0.0.1:4545") from error
         except (aiohttp.ClientConnectorError, TimeoutError) as error:
             cure = "start one with `routerpool serve`, or leave --url out"
@@ -224,11 +224,13 @@ async def connected(target: Target) -> AsyncIterator[Connection]:
             yield Connection(session, base, headers)
         return
     router, notes = target.router(private=True)
-    for note in notes:
-        click.echo(f"routerpool: {terminal.printable(note)}", err=True)
-    async with _momentary(router) as (connector, base):
-        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
-            yield Connection(session, base, {})
+    if notes:
+        click.echo(terminal.printable("routerpool: no configuration file; " + "; ".join(notes)), err=True)
+    async with (
+        _momentary(router) as (connector, base),
+        aiohttp.ClientSession(timeout=timeout, connector=connector) as session,
+    ):
+        yield Connection(session, base, {})
 
 
 @asynccontextmanager
@@ -392,16 +394,11 @@ async def _stream(target: Target, body: dict[str, Any]) -> None:
 
 async def events(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
     """The parsed events of a chat stream; a ClientError for an error event, or an end that is none."""
-    from routerpool.sse import event_data, split_events
+    from routerpool.sse import Cutter, event_data, split_events
 
-    held = b""
+    cutter = Cutter()
     async for block in response.content.iter_any():
-        held += block.replace(b"\r\n", b"\n")
-        cut = held.rfind(b"\n\n") + 2
-        if cut < 2:
-            continue
-        ready, held = held[:cut], held[cut:]
-        for raw in split_events(ready):
+        for raw in split_events(cutter.feed(block)):
             data = event_data(raw)
             if data == b"[DONE]":
                 return

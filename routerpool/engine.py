@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
@@ -21,6 +20,7 @@ from attrs import evolve, frozen
 from routerpool.deadline import Deadline, DeadlinePassed
 from routerpool.errors import RequestError, Unavailable
 from routerpool.failures import failure_of_exception
+from routerpool.fallback import exhausted, own_decision, thin, wait_before
 from routerpool.hooks import Hooks, Impl, locate
 from routerpool.hookspecs import Rewriter
 from routerpool.provider import Provider, Upstream, may_see, read_all
@@ -39,7 +39,6 @@ from routerpool.types import (
     Opening,
     Outcome,
     Plan,
-    Tier,
     Usage,
     UsageRecord,
 )
@@ -57,22 +56,9 @@ ERROR_BODY_BYTES = 1 << 20
 FEW_TOKENS = 16
 """An answer capped at this many tokens or fewer may well be empty."""
 
-RETRY_BASE_SECONDS, RETRY_CAP_SECONDS = 0.25, 8.0
-"""Full jitter: a uniform wait up to base · 2^n, capped, so that many clients do not come back at once."""
-
 SHORT_WAIT_SECONDS = 2.0
 """A pinned candidate is waited for this long if its provider says so, rather than losing its prompt cache."""
 
-AGAIN = frozenset(
-    {FailureKind.CONNECT, FailureKind.SERVER, FailureKind.EMPTY, FailureKind.INTERRUPTED, FailureKind.RATE_LIMITED}
-)
-"""Failures after which the same candidate may be asked once more when no other is left."""
-
-CLIENTS_OWN = frozenset({FailureKind.BAD_REQUEST, FailureKind.CONTENT_FILTER})
-PROVIDER_WIDE = frozenset({FailureKind.AUTH, FailureKind.CREDIT, FailureKind.CONNECT})
-"""Failures of the key or the address: the provider's other models share both."""
-
-WAITING = frozenset({FailureKind.RATE_LIMITED, FailureKind.QUOTA_EXHAUSTED, FailureKind.UNAVAILABLE})
 CLIENT_LEFT = ("client_gone", "client_slow")
 
 
@@ -241,7 +227,7 @@ class Run:
             if decision is Decision.STOP:
                 await self._stop(failure)
                 return
-            _thin(queue, candidate, failure, decision)
+            thin(queue, candidate, failure, decision)
             if decision is Decision.RETRY and candidate.key not in asked_again:
                 asked_again.add(candidate.key)
                 pinned = candidate.key == self.plan.pinned and failure.retry_after is not None
@@ -249,7 +235,7 @@ class Run:
                     queue.appendleft(candidate)
                 else:
                     again.append((candidate, failure))
-        raise self._exhausted()
+        raise exhausted(self.tried, self.budget, self._budget_left())
 
     async def _attempt(self, candidate: Candidate) -> tuple[Attempt, Failure] | None:
         """Ask one candidate; None when the request has been answered, well or brokenly."""
@@ -309,29 +295,15 @@ class Run:
         return request
 
     async def _decide(self, attempt: Attempt, failure: Failure, queue: deque[Candidate]) -> Decision:
-        decision = self._own_decision(attempt, failure, queue)
+        decision = own_decision(self.profile, attempt.candidate, failure, queue)
         for _, asked in await self.hooks.collect("on_failure", attempt, failure):
             decision = max(decision, asked)
         return decision
 
-    def _own_decision(self, attempt: Attempt, failure: Failure, queue: deque[Candidate]) -> Decision:
-        if failure.kind in CLIENTS_OWN:
-            return Decision.STOP
-        if failure.kind is FailureKind.TOO_LARGE:
-            larger = any(_larger(other, attempt.candidate) for other in queue)
-            return Decision.NEXT if self.profile.too_large == "next" and larger else Decision.STOP
-        return Decision.RETRY if failure.kind in AGAIN else Decision.NEXT
-
     async def _pause(self, failure: Failure, round_number: int) -> bool:
         """Wait before asking the same candidate again; False when its provider wants a longer wait than we have."""
-        most = min(RETRY_CAP_SECONDS, self._budget_left())
-        if failure.retry_after is not None:
-            wait = failure.retry_after
-        elif failure.kind is FailureKind.RATE_LIMITED:
-            return False  # without a word of when, asking again at once only burns quota
-        else:
-            wait = random.uniform(0, min(RETRY_CAP_SECONDS, RETRY_BASE_SECONDS * 2**round_number))
-        if wait > most:
+        wait = wait_before(failure, round_number, self._budget_left())
+        if wait is None:
             return False
         with self.deadline:
             await asyncio.sleep(wait)
@@ -339,7 +311,7 @@ class Run:
 
     async def _stop(self, failure: Failure) -> None:
         if failure.answer is None:
-            raise self._exhausted()
+            raise exhausted(self.tried, self.budget, self._budget_left())
         self.answering = self.tried[-1][0]
         await self._record()
         await self._to_client(self.sink.plain(failure.answer, self._served()))
@@ -586,63 +558,6 @@ class Run:
             total_ms=(now - self.started) * 1e3,
         )
         await self.engine.record(record)
-
-    def _exhausted(self) -> RequestError:
-        """What the client is told when nobody answered: every attempt, and how long to wait where that helps."""
-        waits = [failure.retry_after for _, failure in self.tried if failure.retry_after is not None]
-        attempts = [
-            {
-                "candidate": candidate.key,
-                "kind": failure.kind.value,
-                "status": failure.status,
-                "message": failure.message,
-                "retry_after": failure.retry_after,
-            }
-            for candidate, failure in self.tried
-        ]
-        if self._budget_left() <= 0:
-            code, message = "budget_exhausted", f"no answer within {self.budget:g} s"
-        elif self.tried and all(failure.kind in WAITING for _, failure in self.tried):
-            code, message = "quota_exhausted", "every candidate is out of quota or busy"
-        else:
-            code, message = "attempts_exhausted", f"all {len(self.tried)} attempts failed"
-        trail = "; ".join(f"{candidate.key}: {failure.message}" for candidate, failure in self.tried)
-        return RequestError(
-            code,
-            f"{message}: {trail}" if trail else message,
-            retry_after=min(waits) if waits else None,
-            details={"attempts": attempts},
-        )
-
-
-def _thin(queue: deque[Candidate], candidate: Candidate, failure: Failure, decision: Decision) -> None:
-    """Take out of the queue who cannot do better than the candidate that has just failed."""
-    keep: Callable[[Candidate], bool]
-    if failure.kind in PROVIDER_WIDE:
-
-        def keep(other: Candidate) -> bool:
-            return other.provider != candidate.provider
-    elif failure.kind is FailureKind.TOO_LARGE:
-
-        def keep(other: Candidate) -> bool:
-            return _larger(other, candidate)
-    elif decision is Decision.ESCALATE:
-
-        def keep(other: Candidate) -> bool:
-            return _strength(other) > _strength(candidate)
-    else:
-        return
-    kept = [other for other in queue if keep(other)]
-    queue.clear()
-    queue.extend(kept)
-
-
-def _larger(other: Candidate, candidate: Candidate) -> bool:
-    return (other.model.context or 0) > (candidate.model.context or 0)
-
-
-def _strength(candidate: Candidate) -> Tier:
-    return candidate.model.tier or Tier.BALANCED
 
 
 def _holds_error(body: bytes) -> bool:

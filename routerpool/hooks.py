@@ -173,7 +173,7 @@ def make(
 def _unknown(name: str, known: Mapping[str, Installed]) -> str:
     if not known:
         return (
-            f"no plugin is installed, so {name!r} cannot be found; in a checkout run `uv run --all-packages routerpool` "
+            f"no plugin is installed, so {name!r} is not found; in a checkout run `uv run --all-packages routerpool` "
             f"(a bare `uv sync` removes the plugins), elsewhere `pip install routerpool-{name.replace('_', '-')}`"
         )
     hint = nearest(name, known)
@@ -315,7 +315,7 @@ class Hooks:
         if instance.required and impl.hook in REFUSABLE:
             raise RequestError(
                 "plugin_required",
-                f"the plugin {instance.name!r} is required and failed in {impl.hook}; the request was not sent anywhere",
+                f"the plugin {instance.name!r} is required and failed in {impl.hook}; the request was not sent on",
                 details={"plugin": instance.name},
             )
 

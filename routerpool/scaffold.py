@@ -27,6 +27,7 @@ from routerpool.shape import keys_of
 __all__ = ["Scaffold", "Written", "write_env_example", "write_yaml"]
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_/][A-Za-z0-9_./~+-]*(?::(?=[A-Za-z0-9_./])[A-Za-z0-9_./~+-]*)*")
+_UNWRITABLE: Final = re.compile("[^ -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _BLOCK: Final = re.compile(r"plugins\s*:\s*(#.*)?")
 
 _HEAD: Final = """\
@@ -76,7 +77,8 @@ class Scaffold:
         }
         for name, offer in self.known.items():
             if name not in used and name not in found:
-                found[name] = ({}, offer.summary)
+                needs = " (needs options)" if name in self.detection.wanting else ""
+                found[name] = ({}, offer.summary + needs)
         return found
 
 
@@ -167,12 +169,16 @@ def _options(cls: type, shown: Iterable[str], indent: str, given: Mapping[str, A
     for key, (attribute, _) in keys_of(cls).items():
         default = plain(attribute.default)
         value = given.get(key, None if default is attrs.NOTHING else default)
-        text = "" if value is None else inline(value)
+        text = "" if value is None else _size(value) if key.endswith("_bytes") else inline(value)
         head = "" if key in shown or key in given else "# "
         rows.append((f"{indent}{head}{key}: {text}".rstrip(), str(attribute.metadata.get("help", ""))))
     width = min(max((len(row) for row, _ in rows), default=0), 44)
     for row, told in rows:
         yield f"{row:<{width}}  # {told}" if told else row
+
+
+def _size(count: Any) -> str:
+    return inline(count) if not isinstance(count, int) or count % (1 << 20) else f"{count >> 20}MiB"
 
 
 def _others() -> Iterator[str]:
@@ -226,7 +232,8 @@ def inline(value: Any) -> str:
         return "[" + ", ".join(inline(item) for item in value) + "]"
     if isinstance(value, str) and scalar(value) == value and _PLAIN.fullmatch(value):
         return value
-    return json.dumps(value, ensure_ascii=False, default=str)
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return _UNWRITABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def one_line(text: str) -> str:
@@ -262,7 +269,7 @@ class _Addition:
 
     def _compare(self) -> None:
         old = self._old_plugins()
-        uses = {section.get("use", name) if isinstance(section, Mapping) else name for name, section in old.items()}
+        uses = [section.get("use", name) if isinstance(section, Mapping) else name for name, section in old.items()]
         off = {name: _off_line(name, *entry, self.indent) for name, entry in _could_be_off(self.scaffold).items()}
         written = set(_rows(self.text))
         for name, section in self.scaffold.plugins.items():

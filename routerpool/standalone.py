@@ -35,8 +35,8 @@ def check_exposure(config: ServerConfig, host: str) -> None:
     if is_loopback(host) or config.api_keys or config.allow_unauthenticated:
         return
     message = (
-        f"listening on {host} lets other machines in, and no key is asked for; set server.api_keys, listen on 127.0.0.1, "
-        "or say server.allow_unauthenticated: true"
+        f"listening on {host} lets other machines in, and no key is asked for; set server.api_keys, "
+        "listen on 127.0.0.1, or say server.allow_unauthenticated: true"
     )
     raise ConfigError([Problem("server.host", message)])
 

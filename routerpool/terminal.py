@@ -56,11 +56,13 @@ def explained(plan: Mapping[str, Any]) -> Iterator[str]:
     width = max((len(key) for key in keys), default=0)
     number = max(len(str(len(ranked))), 1)
     for place, entry in enumerate(ranked, 1):
-        told = " · ".join(_terms(entry))
-        yield printable(f"  {place:>{number}}  {entry['candidate']:<{width}}  {entry['points']:.2f}  {told}".rstrip())
+        why = " · ".join(_terms(entry))
+        yield printable(f"  {place:>{number}}  {entry['candidate']:<{width}}  {entry['points']:.2f}  {why}".rstrip())
+    reasons: dict[str, list[str]] = {}
     for veto in vetoes:
-        reason = printable(f"{veto['code']}: {veto['reason']}").replace("\n", " ")
-        yield f"  {'–':>{number}}  {printable(veto['candidate']):<{width}}  {reason}"
+        reasons.setdefault(veto["candidate"], []).append(f"{veto['code']}: {veto['reason']}")
+    for candidate, told in reasons.items():
+        yield printable(f"  {'–':>{number}}  {candidate:<{width}}  {' · '.join(told)}").replace("\n", " ")
     if not keys:
         yield "  nobody: no provider is configured"
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, exc, select
 
+from routerpool import databases as database_module
 from routerpool import store as store_module
 from routerpool.errors import RouterpoolError
 from routerpool.store import Store, StoreError
@@ -84,7 +86,7 @@ async def until(event: threading.Event) -> None:
 
 
 WORKER = """
-import asyncio, sys
+import asyncio, sys, time
 import sqlalchemy.dialects.sqlite
 from sqlalchemy import Column, Integer, MetaData, String, Table
 from routerpool.store import Store
@@ -94,6 +96,7 @@ Table("counters", metadata, Column("name", String, primary_key=True), Column("va
 
 def raise_by_one(connection):
     value = connection.exec_driver_sql("SELECT value FROM counters WHERE name = 'a'").scalar_one()
+    time.sleep(0.001)
     connection.exec_driver_sql(f"UPDATE counters SET value = {value + 1} WHERE name = 'a'")
 
 async def use(url):
@@ -262,8 +265,8 @@ def test_an_error_in_a_statement_comes_out_as_it_is_without_the_values(tmp_path:
 
 def test_no_update_is_lost_between_processes(tmp_path: Path) -> None:
     run(tmp_path / "x.db", begin_at_zero)
-    workers(3, 150, f"sqlite:///{tmp_path}/x.db")
-    assert run(tmp_path / "x.db", read) == 450
+    workers(3, 100, f"sqlite:///{tmp_path}/x.db")
+    assert run(tmp_path / "x.db", read) == 300
 
 
 def test_processes_that_open_a_new_file_at_once_all_find_their_tables(tmp_path: Path) -> None:
@@ -458,7 +461,7 @@ def filled(path: Path) -> bytes:
 def test_a_damaged_file_is_refused_with_its_path_and_stays_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Any, kind: str
 ) -> None:
-    monkeypatch.setattr(store_module, "_EMPTY_SECONDS", 0.05)
+    monkeypatch.setattr(database_module, "_EMPTY_SECONDS", 0.05)
     path = tmp_path / "x.db"
     damaged = damage(filled(path))
     path.write_bytes(damaged)
@@ -560,7 +563,7 @@ def test_a_full_disk_is_reported_and_the_store_goes_on_when_there_is_space(tmp_p
 
 
 def test_a_lock_is_waited_for_up_to_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(database_module, "PATIENCE_SECONDS", 0.3)
     path = tmp_path / "x.db"
     run(path, begin_at_zero)
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -568,8 +571,10 @@ def test_a_lock_is_waited_for_up_to_the_bound(tmp_path: Path, monkeypatch: pytes
     async def body(store: Store) -> list[Any]:
         await store.create(METADATA)
         other.execute("BEGIN IMMEDIATE")
+        before = time.monotonic()
         with pytest.raises(StoreError) as caught:
             await store.run(raise_by_one)
+        assert 0.2 < time.monotonic() - before < 3
         threading.Timer(0.1, other.execute, ["ROLLBACK"]).start()
         await store.run(raise_by_one)
         return [caught.value.kind, str(path) in str(caught.value), await store.run(read)]
@@ -580,24 +585,23 @@ def test_a_lock_is_waited_for_up_to_the_bound(tmp_path: Path, monkeypatch: pytes
         other.close()
 
 
-def test_a_file_locked_at_the_start_is_busy_and_opens_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "PATIENCE_SECONDS", 0.2)
+@pytest.mark.parametrize("lock", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
+def test_a_file_of_the_old_journal_that_is_locked_at_the_start_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lock: str
+) -> None:
     path = tmp_path / "x.db"
-    other = sqlite3.connect(path, isolation_level=None)
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     other.execute("CREATE TABLE t (x)")
-
-    async def body(store: Store) -> str:
-        other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(StoreError) as caught:
-            await store.create(METADATA)
-        other.execute("ROLLBACK")
-        await store.create(METADATA)
-        return caught.value.kind
-
+    other.execute(lock)
     try:
-        assert with_store(f"sqlite:///{path}", body) == "busy"
+        with monkeypatch.context() as patch:
+            patch.setattr(database_module, "PATIENCE_SECONDS", 0.2)
+            assert refused(path).kind == "busy"
+        threading.Timer(0.2, other.execute, ["ROLLBACK"]).start()
+        run(path, begin_at_zero)
     finally:
         other.close()
+    assert run(path, read) == 0
 
 
 # --- the schema
@@ -758,6 +762,33 @@ def test_postgres_keeps_text_whatever_the_encoding_of_the_server(cluster: Cluste
 
 
 @pytest.mark.real
+def test_postgres_tables_that_another_process_is_making_are_waited_for(database: str) -> None:
+    made, go_on = threading.Event(), threading.Event()
+
+    def make(connection: Connection) -> None:
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('routerpool.schema'))")
+        METADATA.create_all(connection)
+        made.set()
+        assert go_on.wait(20)
+
+    def waiting(connection: Connection) -> int:
+        return connection.exec_driver_sql("SELECT count(*) FROM pg_locks WHERE NOT granted").scalar_one()
+
+    async def body(store: Store) -> int | None:
+        first = asyncio.ensure_future(store.run(make))
+        await until(made)
+        second = asyncio.ensure_future(store.create(METADATA))
+        async with asyncio.timeout(10):
+            while not await store.run(waiting):
+                await asyncio.sleep(0.01)
+        go_on.set()
+        await asyncio.gather(first, second)
+        return await store.run(read)
+
+    assert with_store(database, body) is None
+
+
+@pytest.mark.real
 def test_postgres_is_reached_by_the_plain_url(database: str) -> None:
     for scheme in ("postgresql", "postgres"):
         run(database.replace("postgresql+psycopg", scheme), lambda connection: None)
@@ -781,7 +812,7 @@ def test_postgres_refusals_say_the_cure_and_not_the_password(cluster: Cluster, d
 
 @pytest.mark.real
 def test_postgres_locks_are_waited_for_up_to_the_bound(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(database_module, "PATIENCE_SECONDS", 1.0)
     run(database, begin_at_zero)
     locked, go_on = threading.Event(), threading.Event()
 

@@ -35,4 +35,4 @@ def server_context(kind: str) -> ssl.SSLContext:
 
 
 def _run(command: list[str]) -> None:
-    subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - fixed arguments, no shell
+    subprocess.run(command, check=True, capture_output=True)

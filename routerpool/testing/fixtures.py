@@ -36,7 +36,7 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture
 def router() -> Callable[..., Router]:
-    """What makes a router of a mapping in the configuration file's form, as in `async with router({…}) as pool:`.
+    """What makes routers: called with a mapping in the configuration file's form it answers a router to be entered.
 
     It is `routerpool.testing.make_router`: plugins may be given as classes, the environment is empty unless given,
     and nothing is read from or written to the machine.

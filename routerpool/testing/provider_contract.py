@@ -211,7 +211,7 @@ class ProviderContract:
             able = [c for c in rig.router.catalog.snapshot.candidates if c.model.capabilities.get("tools", True)]
             if not able:
                 pytest.skip("none of its models calls tools")
-            got = await rig.ask(stream=stream, tools=[TOOL], tool_choice="required", model=able[0].key)
+            got = await rig.ask(stream=stream, tools=[deepcopy(TOOL)], tool_choice="required", model=able[0].key)
             assert got.error is None
             assert (got.calls, got.finish) == (("forecast", '{"city": "text"}'), "tool_calls")
             assert rig.up.seen(self.name).last.json["tools"] == [TOOL]
@@ -259,7 +259,8 @@ class ProviderContract:
     @modes
     def test_what_is_no_answer_is_a_failure(self, label: str, stream: bool) -> None:
         async def body(rig: Rig) -> None:
-            got = await rig.ask(label, stream=stream)
+            rig.up.always(self.name, label)
+            got = await rig.ask(stream=stream)
             assert isinstance(got.error, RequestError)
             assert not got.chunks
             [failure] = rig.witness.failures
@@ -371,7 +372,7 @@ class ProviderContract:
 
     def test_its_key_is_never_told(self, caplog: pytest.LogCaptureFixture) -> None:
         async def body(rig: Rig) -> None:
-            told: list[Any] = [rig.provider, rig.router.providers, rig.router.hooks, vars(rig.router.config)["plugins"]]
+            told: list[Any] = [rig.provider, rig.router.providers, rig.router.hooks, rig.router.config.plugins]
             for label in ("ok", "http:401", "http:400", "http:500", "err200", "close", "midclose", "redirect"):
                 for stream in (False, True):
                     got = await rig.ask(label, stream=stream)

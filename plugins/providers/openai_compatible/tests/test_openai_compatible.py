@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import ClassVar
 
 import pytest
 from routerpool_openai_compatible import OpenAICompatible
@@ -15,12 +16,12 @@ PLUGINS = {"openai_compatible": OpenAICompatible}
 
 class TestWithAKey(ProviderContract):
     plugin = OpenAICompatible
-    options = {"api_key_env": "LAB_KEY", "models": ["m1"]}
+    options: ClassVar = {"api_key_env": "LAB_KEY", "models": ["m1"]}
 
 
 class TestLocalAndWithoutAKey(ProviderContract):
     plugin = OpenAICompatible
-    options = {"local": True, "free": True}
+    options: ClassVar = {"local": True, "free": True}
 
 
 def test_models_are_asked_for_unless_they_are_named() -> None:

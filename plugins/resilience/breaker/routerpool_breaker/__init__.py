@@ -13,91 +13,32 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from weakref import WeakValueDictionary
 
-from attrs import define, field, fields, frozen
+from attrs import define
 
-from routerpool import Attempt, Candidate, ChatRequest, Failure, FailureKind, Unavailable, Usage, Veto, hookimpl
-from routerpool.config import Range
+from routerpool import Attempt, Candidate, ChatRequest, Failure, FailureKind, Unavailable, Veto, hookimpl
 from routerpool.resets import until_midnight
+from routerpool_breaker.rules import (
+    COUNTERS,
+    DAY,
+    HOUR,
+    PASSING,
+    PROVIDER_WIDE,
+    SOFT,
+    BreakerConfig,
+    Cooldown,
+    rules_of,
+)
 
 __all__ = ["Breaker", "BreakerConfig", "Cooldown"]
-
-HOUR, DAY = 3600.0, 24 * 3600.0
-
-SOFT = frozenset(
-    {FailureKind.CONNECT, FailureKind.SERVER, FailureKind.TIMEOUT, FailureKind.EMPTY, FailureKind.INTERRUPTED}
-)
-"""Trouble that may pass at any moment: it takes several failures in a row, and never benches the last candidate."""
-
-PASSING = frozenset({*SOFT, FailureKind.RATE_LIMITED, FailureKind.UNAVAILABLE})
-"""A plan made before the bench may still try these; for the others another attempt is known to be in vain."""
-
-PROVIDER_WIDE = frozenset({FailureKind.AUTH, FailureKind.CREDIT, FailureKind.CONNECT})
-"""Failures of the key or the address, which all models of a provider share."""
-
-COUNTERS = frozenset({FailureKind.RATE_LIMITED, FailureKind.QUOTA_EXHAUSTED, FailureKind.UNAVAILABLE})
-"""Failures that the state of a rate-limit window explains; for the others only a Retry-After says when to come back."""
 
 FORGET_SECONDS = 600.0
 """A failure that nothing has followed for this long no longer counts as one in a row."""
 
 TRIAL_SECONDS = 1.0
 """When to ask again about a candidate that another request is just trying."""
-
-Seconds = Annotated[float, Range(above=0, most=7 * DAY)]
-Count = Annotated[int, Range(least=1, most=1000)]
-
-
-@frozen(kw_only=True)
-class Cooldown:
-    """How long one kind of failure benches where the provider does not say."""
-
-    first: Seconds | None = field(default=None, metadata={"help": "seconds of the first cooldown"})
-    most: Seconds | None = field(default=None, metadata={"help": "seconds at which doubling ends"})
-
-
-def _rule(what: str, first: float | None, most: float) -> Any:
-    """A field for one kind of failure; its defaults are told in its help."""
-    start = "until midnight UTC" if first is None else f"first {first:g}"
-    text = f"cooldown after {what} (default: {start}, most {most:g} seconds)"
-    return field(default=Cooldown(), metadata={"help": text, "first": first, "most": most})
-
-
-@frozen(kw_only=True)
-class BreakerConfig:
-    """How soon and for how long candidates are benched. Each cooldown in a row is twice as long as the one before."""
-
-    trials: Count = field(default=1, metadata={"help": "requests at a time that may try a candidate after its cooldown"})
-    failures: Count = field(
-        default=3, metadata={"help": "server errors, timeouts, empty or broken answers in a row before a cooldown"}
-    )
-    connect_failures: Count = field(
-        default=3, metadata={"help": "failed connections in a row before all of a provider is benched"}
-    )
-    missing_requests: Count = field(
-        default=2, metadata={"help": "requests that must find a model missing before it is benched"}
-    )
-    max_cooldown: Seconds | None = field(
-        default=None,
-        metadata={"help": "most seconds taken from a provider's word (default: a day for quota and credit, else an hour)"},
-    )
-    jitter: Annotated[float, Range(least=0, most=0.5)] = field(
-        default=0.1, metadata={"help": "by what share cooldowns of ours vary at random"}
-    )
-    rate_limited: Cooldown = _rule("a rate limit without a stated wait", 90, HOUR)
-    quota_exhausted: Cooldown = _rule("an exhausted quota without a stated reset", None, DAY)
-    credit: Cooldown = _rule("a refusal for want of credit (all of the provider)", DAY, DAY)
-    auth: Cooldown = _rule("a refused key (all of the provider)", 600, DAY)
-    forbidden: Cooldown = _rule("a model that the key may not use", DAY, DAY)
-    missing_model: Cooldown = _rule("a model that is not there", 600, HOUR)
-    timeout: Cooldown = _rule("timeouts", 30, 300)
-    connect: Cooldown = _rule("failed connections (all of the provider)", 30, 300)
-    server: Cooldown = _rule("server errors", 30, 300)
-    empty: Cooldown = _rule("empty answers", 30, 300)
-    interrupted: Cooldown = _rule("answers that broke off", 30, 300)
-    unavailable: Cooldown = _rule("a provider that is busy or still loading", 5, 60)
 
 
 @define(eq=False)
@@ -185,7 +126,7 @@ class Breaker:
         self.config = config or BreakerConfig()
         self._clock = clock
         self._now = now
-        self._rules = _rules(self.config)
+        self._rules = rules_of(self.config)
         self._entries: dict[str, Entry] = {}
         self._benched: dict[str, Entry] = {}
         self._spared: WeakValueDictionary[tuple[str, str], ChatRequest] = WeakValueDictionary()
@@ -226,10 +167,9 @@ class Breaker:
         barred: dict[str, tuple[Candidate, Entry]],
     ) -> None:
         """Let one through where nobody is closed, and remember it, so that `reserve` does not refuse it after all."""
-        possible = troubled if len(barred) == len(troubled) else {k: t for k, t in troubled.items() if k not in barred}
-        lenient = [trouble for trouble in possible.values() if trouble[1].lenient]
+        lenient = [trouble for trouble in troubled.values() if trouble[1].lenient]
         if lenient:
-            candidate, _ = min(lenient, key=lambda trouble: trouble[1].until)
+            candidate, _ = min(lenient, key=lambda trouble: (trouble[0].key in barred, trouble[1].until))
             barred.pop(candidate.key, None)
             self._spared[request.id, candidate.key] = request
 
@@ -240,7 +180,7 @@ class Breaker:
         return self._bars(entry, now), not entry.lenient, entry.until
 
     def _members_of(self, candidates: Sequence[Candidate]) -> Mapping[str, list[Candidate]]:
-        """Who is meant by the key of a candidate or of a provider; kept, as the candidates are mostly the same tuple."""
+        """Who is meant by the key of a candidate or of a provider; kept, as it is mostly the same tuple."""
         kept = self._members.get(id(candidates))
         if kept is not None and kept[0] is candidates:
             return kept[1]
@@ -287,7 +227,7 @@ class Breaker:
         candidate, kind = attempt.candidate, failure.kind
         if failure.status is not None:
             self._reached(candidate.provider)
-        if kind not in self._rules or self._is_ours(candidate, failure):
+        if kind not in self._rules or self._is_no_news(candidate, failure):
             return
         now = self._clock()
         for entry in [entry for entry in self._entries.values() if entry.over(now)]:
@@ -318,11 +258,11 @@ class Breaker:
             else:
                 entry.soft = 0
 
-    def _is_ours(self, candidate: Candidate, failure: Failure) -> bool:
-        """Whether routerpool itself said it, which is no news of the provider: a refused slot, a privacy check."""
+    def _is_no_news(self, candidate: Candidate, failure: Failure) -> bool:
+        """Whether it says nothing of the provider: a privacy check or a slot of our own, a "not now" without a wait."""
         if failure.kind is FailureKind.UNAVAILABLE:
             if failure.retry_after is not None and failure.retry_after <= 0:
-                return True  # "not now", and nothing to wait for
+                return True
             return failure.status is None and any(key in self._benched for key in _keys(candidate))
         return failure.kind is FailureKind.FORBIDDEN and failure.status is None
 
@@ -341,7 +281,8 @@ class Breaker:
             entry.soft += 1
             enough = entry.soft >= (config.connect_failures if kind is FailureKind.CONNECT else config.failures)
         elif kind is FailureKind.MISSING_MODEL:
-            entry.missing |= {attempt.request.id}
+            if len(entry.missing) < config.missing_requests:
+                entry.missing |= {attempt.request.id}
             enough = len(entry.missing) >= config.missing_requests
         else:
             enough = True
@@ -405,18 +346,6 @@ class Breaker:
         }
 
 
-def _rules(config: BreakerConfig) -> dict[FailureKind, tuple[float | None, float]]:
-    """First and longest cooldown of each kind that counts; a first of None lasts until midnight UTC."""
-    rules = {}
-    for told in fields(BreakerConfig):
-        if "most" in told.metadata:
-            given: Cooldown = getattr(config, told.name)
-            first = told.metadata["first"] if given.first is None else given.first
-            most = told.metadata["most"] if given.most is None else given.most
-            rules[FailureKind(told.name)] = first, max(most, given.first or 0.0)
-    return rules
-
-
 def _keys(candidate: Candidate) -> tuple[str, str]:
     return candidate.key, candidate.provider
 
@@ -426,11 +355,12 @@ def _scope(candidate: Candidate, kind: FailureKind) -> tuple[str, Literal["candi
 
 
 def _stated(failure: Failure) -> float | None:
-    """The provider's word on when to come back; a rate-limit window beside another failure is none."""
-    source = failure.source or ""
-    if failure.kind in COUNTERS or source in ("", "pattern") or "retry-after" in source:
-        return failure.retry_after
-    return None
+    """The provider's word on when to come back; a rate-limit window or a zero beside another failure is none."""
+    wait, source = failure.retry_after, failure.source or ""
+    if failure.kind in COUNTERS:
+        return wait
+    said = source in ("", "pattern") or "retry-after" in source
+    return wait if said and wait is not None and wait > 0 else None
 
 
 def _veto(candidate: Candidate, entry: Entry, now: float) -> Veto:

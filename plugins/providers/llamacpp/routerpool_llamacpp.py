@@ -1,0 +1,205 @@
+"""A GGUF file, answered by llama.cpp in this process, or by a llama-server that runs already.
+
+    plugins:
+      llamacpp: {model: ~/models/qwen3-4b-q4_k_m.gguf}
+      box: {use: llamacpp, base_url: "http://192.168.1.20:8080/v1"}
+
+A `model` needs the wheel of llama.cpp: pip install "routerpool-llamacpp[engine]". The engine starts with the router,
+on a free port of 127.0.0.1 and behind a key that only this process knows, and ends with it. Its work runs on threads
+of its own beside the event loop. Loading does not: the wheel keeps Python from running meanwhile, so a router that
+is made anew while another one serves holds that one up for as long as the file takes to load.
+
+Without a configuration, `$ROUTERPOOL_GGUF` names the file; else one is looked for in the working directory and in
+`~/models`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Iterable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from attrs import evolve, field, frozen
+from yarl import URL
+
+from routerpool import Detected, Level, Model, OpenAIProvider, PluginError, Probe, ProviderConfig, Report, hookimpl
+from routerpool.provider import may_be_local
+from routerpool.shape import Range
+
+if TYPE_CHECKING:
+    from routerpool import Router
+
+__all__ = ["LlamaCpp", "LlamaCppConfig"]
+
+VARIABLE = "ROUTERPOOL_GGUF"
+USUAL = "http://127.0.0.1:8080/v1"
+CURE = 'install it: pip install "routerpool-llamacpp[engine]"'
+
+
+@frozen(kw_only=True)
+class LlamaCppConfig(ProviderConfig):
+    """The section of a llama.cpp provider: a `model` to run here, or the `base_url` of a llama-server."""
+
+    model: Path | None = field(default=None, metadata={"help": "the GGUF file to run in this process"})
+    context: Annotated[int, Range(least=0)] = field(
+        default=8192, metadata={"help": "tokens of one request at most; 0 is what the model was trained for"}
+    )
+    parallel: Annotated[int, Range(least=1, most=64)] = field(
+        default=1, metadata={"help": "requests answered at once; each takes memory for its context"}
+    )
+    threads: Annotated[int, Range(least=1, most=1024)] | None = field(
+        default=None, metadata={"help": "processor threads; without it llama.cpp chooses"}
+    )
+    gpu_layers: Annotated[int, Range(least=0, most=10_000)] | None = field(
+        default=None, metadata={"help": "layers kept on the GPU; without it as many as fit"}
+    )
+
+
+class LlamaCpp(OpenAIProvider):
+    """One model in this process, or one llama-server on this machine or network."""
+
+    Config: ClassVar[type[ProviderConfig]] = LlamaCppConfig
+    config: LlamaCppConfig
+    base_url = USUAL
+    discovers: ClassVar[bool] = True
+    refresh_seconds = 60.0
+
+    def __init__(self, config: LlamaCppConfig | None = None, *, name: str = "") -> None:
+        config = config or LlamaCppConfig()
+        if config.model is not None and config.base_url is not None:
+            raise ValueError("`model` runs a file here, `base_url` names a server elsewhere; leave one of them out")
+        if config.model is not None and not config.model.is_file():
+            raise ValueError(f"`model`: there is no file {config.model}; give the path of a .gguf file")
+        self.local = self.free = may_be_local(URL(config.base_url or USUAL).host or "")
+        self._file = config.model
+        self._engine: Any = None
+        self._trouble: str | None = None
+        if self._file is not None:
+            self.models = (self._file.stem,)
+        super().__init__(config, name=name)
+
+    def bind(self, env: Mapping[str, str]) -> None:
+        """Take the file from ROUTERPOOL_GGUF, unless the section names a file or a server."""
+        if self.config.model is None and self.config.base_url is None:
+            named = env.get(VARIABLE)
+            file = Path(named).expanduser() if named else None
+            if file is None:
+                self._trouble = f"no `model`, no `base_url`, and {VARIABLE} is not set"
+            elif not file.is_file():
+                self._trouble = f"{VARIABLE} names no file"
+            else:
+                self._file, self.models = file, (file.stem,)
+                self._roster = self._make_roster()
+        super().bind(env)
+
+    def idle(self) -> str | None:
+        """Idle without a model, and as long as its engine does not run."""
+        if self._trouble is None and self._file is not None and self._engine is None:
+            return "its engine does not run"
+        return self._trouble or super().idle()
+
+    def parse_models(self, payload: Any) -> list[Model]:
+        """The models of llama-server's list, with the context that one request really gets."""
+        entries = payload.get("data") if isinstance(payload, dict) else None
+        told = {e["id"]: e for e in entries or () if isinstance(e, dict) and isinstance(e.get("id"), str)}
+        return [_with_facts(model, told.get(model.id, {})) for model in super().parse_models(payload)]
+
+    # The engine
+
+    @hookimpl
+    async def lifespan(self, router: Router) -> AsyncIterator[None]:
+        """Run the engine while the router runs."""
+        if self._file is None:
+            yield
+            return
+        key = secrets.token_urlsafe(32)
+        self._engine = await asyncio.to_thread(self._start, self._file, key)
+        self._key, self.base_url = key, f"{self._engine.listening_address}/v1"
+        self._set_address(self.base_url)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self._stop)
+
+    def _start(self, file: Path, key: str) -> Any:
+        try:
+            import xllamacpp
+        except ImportError as error:
+            raise PluginError(f"{self.name} runs {file.name} with the wheel xllamacpp; {CURE}") from error
+        params = xllamacpp.CommonParams()
+        params.model.path = str(file)
+        params.model_alias = {file.stem}
+        params.hostnames, params.port, params.api_keys = ["127.0.0.1"], 0, [key]
+        params.n_parallel = self.config.parallel
+        params.n_ctx = self.config.context * self.config.parallel  # the engine divides it among its slots
+        if self.config.threads is not None:
+            params.cpuparams.n_threads = self.config.threads
+        if self.config.gpu_layers is not None:
+            params.n_gpu_layers = self.config.gpu_layers
+        params.ui = False
+        params.verbosity = 0
+        try:
+            return xllamacpp.Server(params)
+        except RuntimeError as error:
+            raise PluginError(f"llama.cpp cannot load {file}; see that it is a whole GGUF file and fits") from error
+
+    def _stop(self) -> None:
+        self._engine = None  # the engine ends with its last reference
+
+    # What is here
+
+    @hookimpl
+    def check(self, probe: Probe) -> Iterable[Report]:
+        """Tell doctor what is run, or what it lacks."""
+        if self._trouble is not None or self._file is None:
+            yield from super().check(probe)
+        elif find_spec("xllamacpp") is None:
+            text = f"{self.name} cannot run {self._file.name} without the wheel xllamacpp"
+            yield Report(level=Level.ERROR, text=text, cure=CURE, subject=self.name)
+        else:
+            size = self._file.stat().st_size / 1e9
+            yield Report(level=Level.OK, text=f"{self.name} runs {self._file} ({size:.1f} GB)", subject=self.name)
+
+    @hookimpl
+    def detect(self, probe: Probe) -> Iterable[Detected]:
+        """Look for a GGUF file, where llama.cpp is installed; several files are a guess, and told as one."""
+        engine = find_spec("xllamacpp") is not None
+        named = probe.env.get(VARIABLE)
+        files = [Path(named).expanduser()] if named else _files(Path(), Path(probe.env.get("HOME") or "/") / "models")
+        if not files or not files[0].is_file():
+            return
+        others = f"; also there: {', '.join(file.name for file in files[1:4])}" if files[1:] else ""
+        yield Detected(
+            name=self.name,
+            source=f"{VARIABLE} names {files[0].name}" if named else f"{files[0]} is a GGUF file",
+            confidence=(1.0 if named else 0.6) if engine else 0.3,
+            options={} if named else {"model": str(files[0].absolute())},
+            environment=(VARIABLE,) if named else (),
+            comment=("" if engine else f"it needs llama.cpp; {CURE}") + others,
+        )
+
+
+def _files(*folders: Path) -> list[Path]:
+    """The models in these folders: no projectors of vision models, of a split model its first part."""
+    found = [file for folder in folders for file in sorted(folder.glob("*.gguf"))]
+    return [file for file in found if not file.name.startswith("mmproj") and _is_first(file.stem)]
+
+
+def _is_first(stem: str) -> bool:
+    part, of, _ = stem.rpartition("-of-")
+    return not of or part.endswith("00001")
+
+
+def _with_facts(model: Model, entry: Mapping[str, Any]) -> Model:
+    meta, architecture = entry.get("meta"), entry.get("architecture")
+    window = meta.get("n_ctx") if isinstance(meta, dict) else None
+    senses = architecture.get("input_modalities") if isinstance(architecture, dict) else None
+    if type(window) is int and window > 0:
+        model = evolve(model, context=window)
+    if isinstance(senses, list):
+        told = {"vision": "image" in senses, "audio": "audio" in senses}
+        model = evolve(model, capabilities={**told, **model.capabilities})
+    return model

@@ -1,0 +1,85 @@
+"""The README is true: its tour runs, its examples load, its plugin list is what the plugins say."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from routerpool.config import from_mapping, parse
+from routerpool.testing.process import served
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def curls() -> list[str]:
+    joined = "\n".join(blocks("sh")).replace("\\\n", " ")
+    return [line for line in joined.splitlines() if line.startswith("curl ")]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the tour wants curl: apt-get install curl")
+def test_the_curl_tour_works_with_no_configuration_at_all(tmp_path: Path) -> None:
+    assert len(curls()) >= 7
+    with served(folder=tmp_path) as url:
+        for line in curls():
+            command = [*shlex.split(line.replace("http://127.0.0.1:4545", url)), "--fail", "--max-time", "20"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+            if '"stream": true' in line:
+                assert done.stdout.endswith("data: [DONE]\n\n")
+            elif "chat/completions" in line:
+                assert json.loads(done.stdout)["choices"][0]["message"]["content"]
+            else:
+                assert json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_the_configuration_example_has_no_problem(text: str) -> None:
+    config, problems = from_mapping(parse(text).tree, env={"HOME": "/nowhere"})
+    assert list(problems) == []
+    assert config.plugins
+
+
+def test_every_python_example_is_python() -> None:
+    examples = blocks("python")
+    assert len(examples) >= 5
+    for text in examples:
+        compile(text, "README.md", "exec", flags=1 << 13)  # PyCF_ALLOW_TOP_LEVEL_AWAIT: a host's code awaits
+
+
+def test_the_strategy_and_the_provider_of_the_readme_work() -> None:
+    from routerpool.testing import make_router
+
+    made: dict[str, type] = {}
+    for text in blocks("python"):
+        if "class " in text:
+            space: dict[str, type] = {}
+            exec(text, space)  # the README's own code
+            made |= {name.lower(): value for name, value in space.items() if name in ("Lab", "Shortest")}
+    tree = {"plugins": {"lab": {}, "shortest": {}}, "profiles": {"auto": {"weights": {"shortest": 1}}}}
+    router = make_router(tree, plugins=made, env={"LAB_KEY": "k"})
+    told = asyncio.run(router.explain({"messages": [{"role": "user", "content": "Hello"}]}))
+    assert [row["candidate"] for row in told["ranked"]] == ["lab/lab-large"]
+    assert told["ranked"][0]["strategies"]["shortest"]["terms"] == {"window": 128_000}
+
+
+def test_the_plugin_list_is_what_the_plugins_say() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "contrib" / "plugin_list.py"), "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
