@@ -22,6 +22,7 @@ class Admission:
     def __init__(self, limits: LimitsConfig) -> None:
         self._limits = limits
         self._waiting: Mapping[str, deque[asyncio.Future[None]]] = {name: deque() for name in PRIORITIES}
+        self._empty = asyncio.Event()
         self.running = 0
         self.streams = 0
         self.refused = 0
@@ -58,6 +59,16 @@ class Admission:
                 raise self._full("request_queue_timeout", f"no place became free within {most:g} s") from None
             raise
 
+    async def idle(self) -> None:
+        """Wait until nobody is inside."""
+        while self.running or self.streams or self.waiting:
+            self._empty.clear()
+            await self._empty.wait()
+
+    def _look(self) -> None:
+        if not (self.running or self.streams or self.waiting):
+            self._empty.set()
+
     def commit(self) -> None:
         """A request has become an open stream: its place is free for the next one."""
         self.streams += 1
@@ -73,10 +84,12 @@ class Admission:
                     place.set_result(None)
                     return
         self.running -= 1
+        self._look()
 
     def closed(self) -> None:
         """An open stream has ended."""
         self.streams -= 1
+        self._look()
 
     def status(self) -> dict[str, Any]:
         """The figures of this process."""

@@ -15,7 +15,7 @@ import click
 
 from routerpool import __version__, terminal
 from routerpool.client import COMMANDS, Target, config_options, json_option, show
-from routerpool.commands import Commands, Failed, Root
+from routerpool.commands import Commands, Root
 from routerpool.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -64,12 +64,22 @@ def serve_command(
     import logging
 
     from routerpool import standalone
+    from routerpool import workers as several
 
     logging.basicConfig(level=log_level.upper(), format=LOG_FORMAT)
     router, _ = target.router()
-    if (workers or router.config.server.workers) > 1:
-        raise Failed("several workers are not built yet; leave --workers and server.workers at 1")
-    standalone.serve(router, host, port, ready=lambda url: show(_ready(router, url), as_json, _welcome))
+    count = workers or router.config.server.workers
+
+    def load() -> Router:
+        return target.router()[0]
+
+    def ready(served: Router, url: str) -> None:
+        show(_ready(served, url), as_json, _welcome)
+
+    if count > 1:
+        several.supervise(router, count, host, port, load=load, ready=ready)
+    else:
+        standalone.serve(router, host, port, load=load, ready=ready)
 
 
 def _ready(router: Router, url: str) -> dict[str, Any]:

@@ -67,22 +67,15 @@ class Target:
 
         All that is wrong is one ConfigError. `private` makes one that no keys are needed for.
         """
-        from routerpool.config import from_mapping, load
-        from routerpool.detection import zero_config
-        from routerpool.hooks import make
         from routerpool.router import Router
         from routerpool.sections import ServerConfig
 
-        config, problems = load(self.config, env_file=self.env_file)
-        notes: list[str] = []
-        if config.path is None:
-            tree, notes = zero_config(config.env)
-            config, problems = from_mapping(tree, env=config.env)
-        instances = make(config.plugins, problems)
-        problems.raise_if_any()
-        router = Router(evolve(config, server=ServerConfig()) if private else config, instances)
-        router.notes += notes
-        return router, notes
+        router = Router.of(self.config, env_file=self.env_file)
+        if private:
+            notes = router.notes
+            router = Router(evolve(router.config, server=ServerConfig()), list(router.hooks.instances.values()))
+            router.notes += notes
+        return router, router.notes
 
 
 # Options

@@ -1,7 +1,7 @@
 """The groups of the command line: where plugins' commands join ours, and where every error ends in words.
 
-Plugins are made only for a name that is none of ours, and for `--help`; a configuration that is broken then costs the
-commands of plugins and nothing else.
+Plugins are made only for a name that is none of ours, and for `--help`, so what makes them is imported there; a
+configuration that is broken then costs the commands of plugins and nothing else.
 """
 
 from __future__ import annotations

@@ -125,7 +125,10 @@ def find(
 
 def _home(env: Mapping[str, str]) -> Path | None:
     home = env.get("HOME") or env.get("USERPROFILE")
-    return Path(home) if home else None
+    try:
+        return Path(home) if home else Path.home()
+    except RuntimeError:  # a user that the system does not know
+        return None
 
 
 def _dotenv(file: Path | None) -> dict[str, str]:

@@ -9,9 +9,6 @@ import aiohttp
 
 __all__ = ["Connections", "post"]
 
-REPLAYS = 3
-"""How many stale connections in a row may be met; each of them costs a provider that closes idle ones nothing."""
-
 _new: ContextVar[bool] = ContextVar("routerpool_new_connection", default=True)
 
 
@@ -27,13 +24,12 @@ async def post(session: aiohttp.ClientSession, url: Any, data: bytes, headers: A
     """POST without following redirects.
 
     A connection that was kept alive and turns out to be closed, before any byte came back, is no failure of the
-    provider: the request is sent again on another one. A new connection that breaks is a failure, and is told.
+    provider: the request is sent once more. A new connection that breaks is a failure, and is told.
     """
-    for _ in range(REPLAYS):
-        _new.set(False)
-        try:
-            return await session.post(url, data=data, headers=headers, allow_redirects=False)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            if _new.get():
-                raise
+    _new.set(False)
+    try:
+        return await session.post(url, data=data, headers=headers, allow_redirects=False)
+    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+        if _new.get():
+            raise
     return await session.post(url, data=data, headers=headers, allow_redirects=False)

@@ -81,6 +81,10 @@ class _Database:
     def check(self) -> None:
         """StoreError when the database in use is no longer the one that was opened."""
 
+    def exists(self) -> bool:
+        """Whether there is something to open; a server is taken to be there."""
+        return True
+
     def lock_schema(self, connection: Connection) -> None:
         """Let one process at a time make tables."""
 
@@ -125,6 +129,10 @@ class _SQLite(_Database):
         engine = create_engine(url, hide_parameters=True, connect_args=arguments, **options)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         return self._watch(engine)
+
+    def exists(self) -> bool:
+        name = self._url.partition("://")[2].partition("?")[0].removeprefix("/")
+        return self._path is not None or (name not in ("", ":memory:") and Path(name).expanduser().exists())
 
     def check(self) -> None:
         if self._path is not None and _identity(self._path) != self._identity:

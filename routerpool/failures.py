@@ -23,6 +23,11 @@ __all__ = ["CALLER_KINDS", "Pattern", "failure_of_answer", "failure_of_exception
 CALLER_KINDS = frozenset({FailureKind.BAD_REQUEST, FailureKind.CONTENT_FILTER, FailureKind.TOO_LARGE})
 """Failures that are the client's own: the provider's words are kept and passed on as they are."""
 
+LIMITED = frozenset(
+    {FailureKind.RATE_LIMITED, FailureKind.QUOTA_EXHAUSTED, FailureKind.CREDIT, FailureKind.UNAVAILABLE}
+)
+"""Failures that end by waiting, about which any rate-limit header may speak."""
+
 SAFE_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{1,63}\Z")
 
 
@@ -125,7 +130,9 @@ def failure_of_answer(
         kind = FailureKind.QUOTA_EXHAUSTED
     if retry_after is None:
         reset = read_reset(headers, body, specs=specs)
-        retry_after, source = (reset.seconds, reset.source) if reset else (None, None)
+        # Beside a failure of another kind, the headers of a window that is not spent say nothing about it.
+        told = reset is not None and (kind in LIMITED or (not reset.guessed and "retry-after" in reset.source))
+        retry_after, source = (reset.seconds, reset.source) if reset is not None and told else (None, None)
     name = next((word for word in code.split() if SAFE_CODE.match(word)), "")
     message = f"{provider} answered {status}" + (f" ({name})" if name else "")
     answer = None

@@ -230,10 +230,10 @@ def classify(request: ChatRequest, features: Features) -> Features | None:
 
 @hookspec
 def veto(request: ChatRequest, features: Features, candidates: Sequence[Candidate]) -> Iterable[Veto]:
-    """Say who must not answer, and why: one call for all candidates. A veto cannot be undone.
+    """Say who must not answer, and why: one call for all candidates that nobody has ruled out yet.
 
-    Give the code a stable name; people read it in `explain`, on errors and in the usage records. `candidates` is the
-    same tuple as long as nothing changes, so an answer may be kept for it.
+    A veto cannot be undone. Give the code a stable name; people read it in `explain` and on errors. `candidates` is
+    the same tuple as long as nothing changes, so an answer may be kept for it.
 
     Example::
 

@@ -216,16 +216,14 @@ class Planner:
     async def _veto(
         self, request: ChatRequest, features: Features, selection: Selection, field_: Field
     ) -> tuple[tuple[Candidate, ...], tuple[Veto, ...]]:
-        candidates = field_.eligible
         found = self._own_vetoes(request, features, selection.profile, field_)
-        for impl in self.hooks.impls["veto"]:
-            answer = await self.hooks.run(impl, request, features, candidates)
+        left = _without(field_.eligible, found)
+        for impl in self.hooks.impls["veto"]:  # each is asked about those whom nobody before it has ruled out
+            answer = await self.hooks.run(impl, request, features, left)
             if answer:
-                found += self._checked(impl, answer, Veto, candidates)
-        if not found:
-            return candidates, field_.vetoes
-        out = {veto.candidate.key for veto in found}
-        return tuple(c for c in candidates if c.key not in out), (*field_.vetoes, *found)
+                more = self._checked(impl, answer, Veto, left)
+                left, found = _without(left, more), [*found, *more]
+        return left, ((*field_.vetoes, *found) if found else field_.vetoes)
 
     def _own_vetoes(self, request: ChatRequest, features: Features, profile: Profile, field_: Field) -> list[Veto]:
         tests: list[Callable[[Candidate], tuple[str, str] | None]] = []
@@ -403,6 +401,14 @@ PIN, PIN_WEIGHT = "pin", 100.0
 """The strategy that weighs in every profile unless the profile says `pin: 0`: a conversation stays where it is."""
 
 NOBODY = ("no_candidate", "nobody can answer")
+
+
+def _without(candidates: tuple[Candidate, ...], vetoes: Sequence[Veto]) -> tuple[Candidate, ...]:
+    """Who is left; the very same tuple when nobody is ruled out, so that strategies may keep their answer."""
+    if not vetoes:
+        return candidates
+    out = {veto.candidate.key for veto in vetoes}
+    return tuple(candidate for candidate in candidates if candidate.key not in out)
 
 
 def _listed(candidate: Candidate, models: Sequence[str]) -> int | None:

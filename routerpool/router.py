@@ -19,6 +19,7 @@ from routerpool.catalog import Catalog
 from routerpool.config import Config, Problems
 from routerpool.connection import Connections
 from routerpool.deadline import DeadlinePassed
+from routerpool.detection import zero_config
 from routerpool.engine import Arrival, Engine, Sink
 from routerpool.errors import AnswerError, PluginError, RequestError
 from routerpool.hooks import Hooks, Impl, Instance, make
@@ -31,7 +32,7 @@ from routerpool.store import Store
 from routerpool.types import Caller, ChatRequest, Features, Level, Outcome, Plan, Probe, Report, Usage
 from routerpool.wire import loads
 
-__all__ = ["Router"]
+__all__ = ["Router", "Source"]
 
 log = logging.getLogger("routerpool")
 
@@ -40,6 +41,10 @@ FIRST_LOOK_SECONDS = 0.5
 
 REFRESH_SECONDS = 5.0
 """How often we look whose turn it is to be asked for its models."""
+
+
+Source = str | Path | Mapping[str, Any] | Config | None
+"""What a router can be made of."""
 
 
 class Router:
@@ -64,21 +69,28 @@ class Router:
         self._stack = AsyncExitStack()
 
     @classmethod
-    def of(cls, source: str | Path | Mapping[str, Any] | Config | None = None) -> Self:
+    def of(cls, source: Source = None, *, env_file: str | Path | None = None) -> Self:
         """Make a router of a file's path, a mapping in the file's form, or a Config; all defects are one ConfigError.
 
-        None looks the file up where `routerpool serve` does.
+        None looks the file up where `routerpool serve` does; with no file there, the router is made of what is found
+        on this machine, and `notes` says what that was.
         """
+        notes: list[str] = []
         problems: Problems
         if isinstance(source, Config):
             config, problems = source, Problems()
         elif isinstance(source, Mapping):
             config, problems = configuration.from_mapping(source)
         else:
-            config, problems = configuration.load(source)
+            config, problems = configuration.load(source, env_file=env_file)
+            if config.path is None:
+                tree, notes = zero_config(config.env)
+                config, problems = configuration.from_mapping(tree, env=config.env)
         instances = make(config.plugins, problems)
         problems.raise_if_any()
-        return cls(config, instances)
+        router = cls(config, instances)
+        router.notes += notes
+        return router
 
     def _collect_providers(self) -> tuple[dict[str, Provider], dict[str, Instance]]:
         providers: dict[str, Provider] = {}

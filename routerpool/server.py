@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 from aiohttp import web
 
 from routerpool.access import Access, Plane
-from routerpool.config import Config
-from routerpool.errors import PluginError, RequestError
-from routerpool.hooks import locate
+from routerpool.errors import ConfigError, PluginError, RequestError
+from routerpool.hooks import Instance, locate
 from routerpool.request import parse_chat
 from routerpool.responses import HttpSink, Watch, error_response, json_response, read_json
-from routerpool.router import Router, new_id
+from routerpool.router import Router, Source, new_id
+from routerpool.switches import load_switches, save_switch
 from routerpool.types import Caller, Candidate
 
 __all__ = ["CALLER", "ROUTER", "Server", "create_app", "setup"]
@@ -30,7 +29,6 @@ ROUTER: web.AppKey[Router] = web.AppKey("routerpool", Router)
 CALLER: web.RequestKey[Caller] = web.RequestKey("routerpool_caller", Caller)
 """Where a plugin's route finds who calls it."""
 
-Source = str | Path | Mapping[str, Any] | Config | Router | None
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Inner = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 
@@ -50,16 +48,15 @@ TOLD = ", ".join(f"X-Router-{name}" for name in ("Provider", "Model", "Attempts"
 """Our headers, so that a page of an allowed origin may read them."""
 
 
-def create_app(config: Source = None) -> web.Application:
+def create_app(config: Source | Router = None) -> web.Application:
     """An application that serves a router under the config's base path. What is wrong is one ConfigError."""
     app = web.Application()
-    router = _router(config)
-    base = router.config.server.base_path.rstrip("/")
-    Server(router).attach(app, base, root=True)
+    server = _server(config)
+    server.attach(app, server.router.config.server.base_path.rstrip("/"), root=True)
     return app
 
 
-def setup(app: web.Application, config: Source = None, *, prefix: str = "") -> Router:
+def setup(app: web.Application, config: Source | Router = None, *, prefix: str = "") -> Router:
     """Mount a router into an application under `prefix` ("" is its root) and tie its life to the application's.
 
     The routes are the application's own: its middlewares see them, its limits and its runner's settings hold, except
@@ -67,25 +64,67 @@ def setup(app: web.Application, config: Source = None, *, prefix: str = "") -> R
     """
     if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
         raise ValueError(f"the prefix must begin with a slash and not end with one, such as /llm, not {prefix!r}")
-    router = _router(config)
-    Server(router).attach(app, prefix, root=bool(prefix))
-    return router
+    server = _server(config)
+    server.attach(app, prefix, root=bool(prefix))
+    return server.router
 
 
-def _router(source: Source) -> Router:
-    return source if isinstance(source, Router) else Router.of(source)
+def _server(source: Source | Router) -> Server:
+    if isinstance(source, Router):
+        return Server(source)
+    return Server(Router.of(source), load=lambda: Router.of(source))
+
+
+class Control(Protocol):
+    """The way to the other workers of a server."""
+
+    worker: str
+    """Such as "1 of 2"."""
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Have every other worker do what this one has done."""
+
+
+class Generation:
+    """A router and what the handlers take from its configuration; a reload swaps all of it at once."""
+
+    def __init__(self, router: Router, number: int) -> None:
+        self.router = router
+        self.number = number
+        self.access = Access(router.config.server)
+        self.limit = router.config.limits.request_bytes
+        self.tell = router.config.transparency != "none"
+        self.plugin_routes: dict[tuple[str, str], Inner] = {}
+        for instance, route in router.hooks.gather("register_routes"):
+            if not isinstance(route, web.RouteDef) or not asyncio.iscoroutinefunction(route.handler):
+                raise PluginError(
+                    f"plugin {instance.name!r} may register routes with async handlers only, not {route!r}"
+                )
+            self.plugin_routes[route.method, route.path] = _of_plugin(instance, route.handler)
 
 
 class Server:
-    """The handlers of one router."""
+    """The handlers of a router, and the swap to its next generation.
 
-    def __init__(self, router: Router) -> None:
-        self.router = router
-        self.access = Access(router.config.server)
+    `load` makes the next generation's router of the same source; `control` passes changes on to the other workers.
+    """
+
+    def __init__(
+        self, router: Router, *, load: Callable[[], Router] | None = None, control: Control | None = None
+    ) -> None:
+        self.generation = Generation(router, 1)
         self.watch = Watch()
         self.draining = False
-        self._limit = router.config.limits.request_bytes
-        self._tell = router.config.transparency != "none"
+        self.reloaded: list[Callable[[Router], None]] = []
+        self._load = load
+        self._control = control
+        self._swapping = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    @property
+    def router(self) -> Router:
+        """The router of the generation that takes requests now."""
+        return self.generation.router
 
     def attach(self, app: web.Application, prefix: str, *, root: bool) -> None:
         """Add the routes and the router's life to an application."""
@@ -100,13 +139,17 @@ class Server:
             ("GET", "/v1/router/profiles", self.profiles, "user"),
             ("GET", "/v1/router/plugins", self.plugins, "admin"),
             ("PUT", "/v1/router/plugins/{name}", self.switch, "admin"),
+            ("POST", "/v1/router/reload", self.reload_route, "admin"),
         ]
         for method, path, inner, plane in routes:
             handler = self.guarded(inner, plane)
             app.router.add_route(method, prefix + path, handler)
             if method == "GET":
                 app.router.add_route("HEAD", prefix + path, handler)
-        self._attach_plugins(app, prefix)
+        for method, path in self.generation.plugin_routes:
+            admin = path.startswith("/v1/router/") and not path.startswith(USER_ROUTES)
+            handler = self.guarded(self._plugin_route(method, path), "admin" if admin else "user")
+            app.router.add_route(method, prefix + path, handler)
         if root:
             for path in (f"{prefix}/", prefix) if prefix else ("/",):
                 app.router.add_get(path, self.guarded(self.root, "open"))
@@ -115,20 +158,70 @@ class Server:
         if ROUTER not in app:
             app[ROUTER] = self.router
 
-    def _attach_plugins(self, app: web.Application, prefix: str) -> None:
-        for instance, route in self.router.hooks.gather("register_routes"):
-            if not isinstance(route, web.RouteDef) or not asyncio.iscoroutinefunction(route.handler):
-                raise PluginError(
-                    f"plugin {instance.name!r} may register routes with async handlers only, not {route!r}"
-                )
-            admin = route.path.startswith("/v1/router/") and not route.path.startswith(USER_ROUTES)
-            handler = self.guarded(_alone(route.handler), "admin" if admin else "user")
-            app.router.add_route(route.method, prefix + route.path, handler, **route.kwargs)
+    def _plugin_route(self, method: str, path: str) -> Inner:
+        async def inner(request: web.Request, caller: Caller) -> web.StreamResponse:
+            handler = self.generation.plugin_routes.get((method, path))
+            if handler is None:
+                raise RequestError("not_found", "the plugin that served this path is no longer there")
+            return await handler(request, caller)
+
+        return inner
+
+    # Its life
 
     async def _life(self, app: web.Application) -> AsyncIterator[None]:
-        async with self.router:
+        await self.router.start()
+        try:
+            await self._take_switches(self.router)
             yield
+        finally:
             self.watch.close()
+            for task in tuple(self._retiring):
+                task.cancel()
+            await asyncio.gather(*self._retiring, return_exceptions=True)
+            await self.router.stop()
+
+    async def reload(self) -> dict[str, Any]:
+        """Swap to a new generation, made and started before the old one is let go; a defect leaves the old one.
+
+        Requests under way end in the generation in which they began. Raises ConfigError or PluginError.
+        """
+        if self._load is None:
+            message = "this router was made of a value in memory, so there is nothing to read again"
+            raise RequestError("invalid_request", message)
+        async with self._swapping:
+            router = await asyncio.to_thread(self._load)
+            new = Generation(router, self.generation.number + 1)
+            await router.start()
+            await self._take_switches(router)
+            old, self.generation = self.generation, new
+            for told in self.reloaded:
+                told(router)
+            lost = sorted(f"{method} {path}" for method, path in new.plugin_routes.keys() - old.plugin_routes.keys())
+            task = asyncio.ensure_future(self._retire(old.router))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+        return {"generation": new.number, "needs_restart": lost}
+
+    async def _retire(self, router: Router) -> None:
+        try:
+            async with asyncio.timeout(router.config.limits.stream_seconds):
+                await router.admission.idle()
+        except TimeoutError:
+            log.warning("an old generation still had requests when its time was up")
+        finally:
+            await asyncio.shield(router.stop())
+
+    async def _take_switches(self, router: Router) -> None:
+        """Take over what was switched on or off with `persist: true`."""
+        for name, enabled in (await load_switches(router.store)).items():
+            if name in router.hooks.instances:
+                router.hooks.switch(name, enabled)
+
+    def switch_plugin(self, name: str, enabled: bool) -> None:
+        """Switch a plugin in this process; the message of another worker ends here too."""
+        if name in self.router.hooks.instances:
+            self.router.hooks.switch(name, enabled)
 
     def guarded(self, inner: Inner, plane: Plane) -> Handler:
         """A handler behind the access checks, whose errors are OpenAI error objects and never tracebacks."""
@@ -137,7 +230,7 @@ class Server:
             headers = request.headers
             cors = self._cors(headers.get("Origin"))
             try:
-                caller = self.access.check(request.method, headers, plane)
+                caller = self.generation.access.check(request.method, headers, plane)
                 response = await inner(request, caller)
             except RequestError as error:
                 return error_response(error, cors)
@@ -154,7 +247,10 @@ class Server:
         return handler
 
     def _cors(self, origin: str | None) -> dict[str, str]:
-        if origin is None or not (origin in self.access.origins or "*" in self.access.origins):
+        if origin is None:
+            return {}
+        origins = self.generation.access.origins
+        if origin not in origins and "*" not in origins:
             return {}
         return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": TOLD, "Vary": "Origin"}
 
@@ -164,12 +260,12 @@ class Server:
         """`POST /v1/chat/completions`, plain and streamed."""
         if self.draining:
             raise RequestError("shutting_down", "this server is shutting down; try again", retry_after=1)
-        request_id = new_id()
-        sink = HttpSink(request, self.watch, self._cors(request.headers.get("Origin")), tell=self._tell)
+        generation, request_id = self.generation, new_id()
+        sink = HttpSink(request, self.watch, self._cors(request.headers.get("Origin")), tell=generation.tell)
         try:
-            body = await read_json(request, self._limit)
+            body = await read_json(request, generation.limit)
             asked = parse_chat(body, request_id=request_id, headers=request.headers.items(), caller=caller)
-            await self.router.handle(asked, sink)
+            await generation.router.handle(asked, sink)
         except RequestError as error:
             error.request_id = request_id
             raise
@@ -206,7 +302,7 @@ class Server:
 
     async def explain(self, request: web.Request, caller: Caller) -> web.Response:
         """`POST /v1/router/explain`: the plan for a chat body; nothing is sent anywhere."""
-        body = await read_json(request, self._limit)
+        body = await read_json(request, self.generation.limit)
         asked = parse_chat(body, request_id=new_id(), headers=request.headers.items(), caller=caller)
         plan, _ = await self.router.planner.plan(asked)
         return json_response(self.router.planner.explain(plan))
@@ -227,24 +323,46 @@ class Server:
     # For those who look after the router
 
     async def status(self, request: web.Request, caller: Caller) -> web.Response:
-        """`GET /v1/router/status`: of this process."""
-        return json_response(await self.router.status())
+        """`GET /v1/router/status`: of this process; `worker` says which one it is."""
+        told = await self.router.status()
+        worker = self._control.worker if self._control is not None else "1 of 1"
+        return json_response({"worker": worker, "generation": self.generation.number, **told})
 
     async def plugins(self, request: web.Request, caller: Caller) -> web.Response:
         """`GET /v1/router/plugins`: those that the configuration names."""
         return json_response({"plugins": self.router.plugins()})
 
     async def switch(self, request: web.Request, caller: Caller) -> web.Response:
-        """`PUT /v1/router/plugins/{name}` with `{"enabled": true|false}`."""
+        """`PUT /v1/router/plugins/{name}` with `{"enabled": true|false, "persist": true|false}`, for all workers."""
         name = unquote(request.match_info["name"])
         body = await read_json(request, 1 << 16)
         enabled = body.get("enabled") if isinstance(body, dict) else None
-        if not isinstance(enabled, bool) or (isinstance(body, dict) and set(body) != {"enabled"}):
-            raise RequestError("invalid_request", 'send {"enabled": true} or {"enabled": false}', param="enabled")
+        persist = body.get("persist", False) if isinstance(body, dict) else None
+        if not isinstance(enabled, bool) or not isinstance(persist, bool) or not set(body) <= {"enabled", "persist"}:
+            message = 'send {"enabled": true} or {"enabled": false}, and "persist": true to keep it over restarts'
+            raise RequestError("invalid_request", message, param="enabled")
         if name not in self.router.hooks.instances:
             raise RequestError("not_found", f"no plugin is called {name!r}; GET /v1/router/plugins lists them")
-        instance = self.router.hooks.switch(name, enabled)
-        return json_response({**instance.describe(), "lasts": "until the next reload or restart"})
+        if persist:
+            await save_switch(self.router.store, name, enabled)
+        self.switch_plugin(name, enabled)
+        if self._control is not None:
+            self._control.tell({"do": "switch", "name": name, "enabled": enabled})
+        lasts = "over reloads and restarts" if persist else "until the next reload or restart"
+        return json_response({**self.router.hooks.instances[name].describe(), "persist": persist, "lasts": lasts})
+
+    async def reload_route(self, request: web.Request, caller: Caller) -> web.Response:
+        """`POST /v1/router/reload`: read the configuration again, in every worker, or keep what is."""
+        try:
+            told = await self.reload()
+        except (ConfigError, PluginError) as error:
+            problems = str(error).splitlines()
+            message = "the new configuration is not taken, the old one stays: " + "; ".join(problems)
+            raise RequestError("invalid_request", message, details={"problems": problems}) from None
+        if self._control is not None:
+            self._control.tell({"do": "reload"})
+        worker = self._control.worker if self._control is not None else "1 of 1"
+        return json_response({"reloaded": True, "worker": worker, **told})
 
     # For everybody
 
@@ -275,8 +393,10 @@ class Server:
         raise RequestError("not_found", f"there is no {request.method} /v1/{tail}")
 
 
-def _alone(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> Inner:
+def _of_plugin(instance: Instance, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> Inner:
     async def inner(request: web.Request, caller: Caller) -> web.StreamResponse:
+        if not instance.enabled:
+            raise RequestError("not_found", f"the plugin {instance.name!r} is switched off")
         request[CALLER] = caller
         return await handler(request)
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import json
 import logging
 import signal
+import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 from aiohttp import web
 
@@ -18,12 +22,14 @@ from routerpool.router import Router
 from routerpool.sections import ServerConfig
 from routerpool.server import Server
 
-__all__ = ["ListenError", "check_exposure", "serve"]
+__all__ = ["ListenError", "bind", "check_exposure", "serve", "serve_socket", "url_of"]
 
 log = logging.getLogger("routerpool.standalone")
 
 YOUNG_OBJECTS = 20_000
 """gc's first threshold once the plugins are up: measured to cut the p99 of a plain request to a quarter."""
+
+BACKLOG = 1024
 
 
 class ListenError(RouterpoolError):
@@ -41,19 +47,68 @@ def check_exposure(config: ServerConfig, host: str) -> None:
     raise ConfigError([Problem("server.host", message)])
 
 
-def serve(
-    router: Router, host: str | None = None, port: int | None = None, *, ready: Callable[[str], None] | None = None
-) -> None:
-    """Serve until SIGTERM or SIGINT, then drain: no new request is taken, streams end within `drain_seconds`.
+def bind(host: str, port: int) -> socket.socket:
+    """One listening socket. A port that is taken is an error: two servers never share one by accident."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ListenError(f"cannot listen on {host}: {error.strerror or error}") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            message = f"port {port} of {host} is taken, perhaps by another routerpool; choose one with --port"
+        else:
+            message = f"cannot listen on {host}:{port}: {error.strerror or error}"
+        raise ListenError(message) from None
+    return listener
 
-    `ready` gets the server's URL once it listens; port 0 takes a free one.
+
+def url_of(config: ServerConfig, host: str, listener: socket.socket) -> str:
+    """Where people find what this socket serves."""
+    shown = f"[{host}]" if ":" in host else host
+    scheme = "https" if config.tls else "http"
+    return f"{scheme}://{shown}:{listener.getsockname()[1]}{config.base_path.rstrip('/')}"
+
+
+def serve(
+    router: Router,
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    load: Callable[[], Router] | None = None,
+    ready: Callable[[Router, str], None] | None = None,
+) -> None:
+    """Serve in this process until SIGTERM or SIGINT, then drain: streams end within `drain_seconds`.
+
+    `load` makes the router of a reload (SIGHUP, `POST /v1/router/reload`); `ready` gets the router and the server's
+    URL once it answers; port 0 takes a free one.
     """
     config = router.config.server
     host = host or config.host
     check_exposure(config, host)
-    runner = _runner()
-    with runner:
-        runner.run(_serve(router, host, config.port if port is None else port, ready))
+    listener = bind(host, config.port if port is None else port)
+    url = url_of(config, host, listener)
+    serve_socket(router, listener, load=load, ready=None if ready is None else lambda: ready(router, url))
+
+
+def serve_socket(
+    router: Router,
+    listener: socket.socket,
+    *,
+    load: Callable[[], Router] | None = None,
+    ready: Callable[[], None] | None = None,
+    control: WorkerControl | None = None,
+) -> None:
+    """Serve a socket that listens already, on a loop of its own; one worker does this, or a server alone."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can be answered: its default would end us
+    with _runner() as runner:
+        runner.run(_serve(router, listener, load, ready, control))
 
 
 def _runner() -> asyncio.Runner:
@@ -64,42 +119,107 @@ def _runner() -> asyncio.Runner:
     return asyncio.Runner(loop_factory=uvloop.new_event_loop)
 
 
-async def _serve(router: Router, host: str, port: int, ready: Callable[[str], None] | None) -> None:
+async def _serve(
+    router: Router,
+    listener: socket.socket,
+    load: Callable[[], Router] | None,
+    ready: Callable[[], None] | None,
+    control: WorkerControl | None,
+) -> None:
     config = router.config.server
+    tls = _tls(config)
     app = web.Application()
-    server = Server(router)
+    server = Server(router, load=load, control=control)
+    server.reloaded.append(lambda new: _read_certificate(tls, new.config.server))
     server.attach(app, config.base_path.rstrip("/"), root=True)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=config.drain_seconds)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await runner.setup()
     try:
-        await _listen(runner, host, port, _tls(config))
+        await web.SockSite(runner, listener, ssl_context=tls, backlog=BACKLOG).start()
+        reloads = Reloads(server)
+        loop.add_signal_handler(signal.SIGHUP, reloads.ask)
+        if control is not None:
+            control.attach(server, reloads, stop)
         gc.collect()
         gc.freeze()
         gc.set_threshold(YOUNG_OBJECTS)
         if ready is not None:
-            bound = runner.addresses[0][1]
-            scheme = "https" if config.tls else "http"
-            shown = f"[{host}]" if ":" in host else host
-            ready(f"{scheme}://{shown}:{bound}{config.base_path.rstrip('/')}")
+            ready()
         await stop.wait()
         server.draining = True
     finally:
         await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, host: str, port: int, tls: ssl.SSLContext | None) -> None:
-    try:
-        await web.TCPSite(runner, host, port, ssl_context=tls, backlog=1024).start()
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            message = f"port {port} of {host} is taken, perhaps by another routerpool; choose one with --port"
-        else:
-            message = f"cannot listen on {host}:{port}: {error.strerror or error}"
-        raise ListenError(message) from None
+class Reloads:
+    """Reloads asked for by a signal or by the supervisor: one at a time, and told in the log."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._task: asyncio.Task[None] | None = None
+        self._again = False
+
+    def ask(self) -> None:
+        """Reload as soon as no other reload is under way."""
+        if self._task is not None and not self._task.done():
+            self._again = True
+            return
+        self._task = asyncio.ensure_future(self._reload())
+
+    async def _reload(self) -> None:
+        while True:
+            self._again = False
+            try:
+                told = await self._server.reload()
+                log.warning("the configuration was read again: generation %s", told["generation"])
+            except RouterpoolError as error:
+                log.error("the new configuration is not taken, the old one stays:\n%s", error)
+            if not self._again:
+                return
+
+
+class WorkerControl:
+    """A worker's end of the wire to its supervisor: lines of JSON both ways."""
+
+    def __init__(self, wire: socket.socket, number: int, count: int) -> None:
+        self.worker = f"{number} of {count}"
+        self._wire = wire
+        self._rest = b""
+        wire.setblocking(False)
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Have the supervisor pass this on to the other workers."""
+        with suppress(OSError):  # a supervisor that is gone is seen by `attach`
+            self._wire.send(json.dumps(message).encode() + b"\n")
+
+    def attach(self, server: Server, reloads: Reloads, stop: asyncio.Event) -> None:
+        """Listen for what the other workers did; end with the supervisor."""
+        loop = asyncio.get_running_loop()
+
+        def heard() -> None:
+            try:
+                data = self._wire.recv(1 << 16)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                loop.remove_reader(self._wire.fileno())
+                stop.set()
+                return
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            for line in lines:
+                message = json.loads(line)
+                if message["do"] == "switch":
+                    server.switch_plugin(message["name"], message["enabled"])
+                elif message["do"] == "reload":
+                    reloads.ask()
+
+        loop.add_reader(self._wire.fileno(), heard)
+        self.tell({"do": "ready"})
 
 
 def _tls(config: ServerConfig) -> ssl.SSLContext | None:
@@ -112,3 +232,13 @@ def _tls(config: ServerConfig) -> ssl.SSLContext | None:
         message = f"cannot read the certificate {config.tls.cert} and its key: {error.strerror or type(error).__name__}"
         raise ConfigError([Problem("server.tls", message)]) from None
     return context
+
+
+def _read_certificate(context: ssl.SSLContext | None, config: ServerConfig) -> None:
+    """New connections get the certificate that is in the file now."""
+    if context is None or config.tls is None:
+        return
+    try:
+        context.load_cert_chain(config.tls.cert, config.tls.key)
+    except (OSError, ssl.SSLError) as error:
+        log.error("the certificate %s cannot be read, the old one stays: %s", config.tls.cert, type(error).__name__)

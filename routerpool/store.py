@@ -98,6 +98,10 @@ class Store:
             "error": self._error,
         }
 
+    def exists(self) -> bool:
+        """Whether there is something to open: an SQLite file that is there, or a server, which is not asked."""
+        return self._database.exists()
+
     async def close(self) -> None:
         """Let what was submitted finish (for at most `CLOSE_SECONDS`), then close the database for good.
 

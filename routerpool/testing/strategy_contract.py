@@ -44,7 +44,7 @@ class StrategyContract:
         return ((), many[:1], ODD_CANDIDATES, many)
 
     def ask(self, check: Callable[[Asked, list[Any], Asked], None] | None = None) -> list[list[Any]]:
-        """All answers of a fresh plugin, in order; each is checked as it comes, with what was asked before and after."""
+        """All answers of a fresh plugin; each is checked as it comes, with what was asked, before and after."""
 
         async def whole() -> list[list[Any]]:
             config = {"plugins": {self.name: dict(self.options)}}

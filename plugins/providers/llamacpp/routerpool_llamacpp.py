@@ -141,10 +141,15 @@ class LlamaCpp(OpenAIProvider):
             params.n_gpu_layers = self.config.gpu_layers
         params.ui = False
         params.verbosity = 0
+        params.endpoint_metrics = True
+        params.sse_ping_interval = 1  # so long, at most, a stream under way holds up the engine's end
         try:
-            return xllamacpp.Server(params)
+            engine = xllamacpp.Server(params)
         except RuntimeError as error:
             raise PluginError(f"llama.cpp cannot load {file}; see that it is a whole GGUF file and fits") from error
+        # An engine that is stopped before its loop runs never ends, and keeps Python waiting: let it do something.
+        engine.handle_metrics()
+        return engine
 
     def _stop(self) -> None:
         self._engine = None  # the engine ends with its last reference
