@@ -59,6 +59,15 @@ FEW_TOKENS = 16
 SHORT_WAIT_SECONDS = 2.0
 """A pinned candidate is waited for this long if its provider says so, rather than losing its prompt cache."""
 
+PASSED = {
+    "first_event": "no first event in time",
+    "idle": "it fell silent",
+    "answer": "no answer in time",
+    "stream": "the stream never ended",
+    "shutting_down": "this server is shutting down",
+}
+"""What each limit's passing means, in words."""
+
 CLIENT_LEFT = ("client_gone", "client_slow")
 
 
@@ -98,12 +107,19 @@ class Sink(Protocol):
 class Arrival:
     """A request's clock: when it came (`time.perf_counter()` seconds), its one timer, and its place in the house."""
 
-    __slots__ = ("committed", "deadline", "started")
+    __slots__ = ("_committed", "deadline", "opened", "started")
 
     def __init__(self, committed: Callable[[], None] | None = None) -> None:
         self.started = perf_counter()
         self.deadline = Deadline()
-        self.committed = committed
+        self.opened = False
+        self._committed = committed
+
+    def commit(self) -> None:
+        """A stream to the client begins."""
+        self.opened = True
+        if self._committed is not None:
+            self._committed()
 
     def elapsed_ms(self) -> float:
         """Milliseconds since it came."""
@@ -182,8 +198,10 @@ class Run:
         """Answer the request one way or another, and record it."""
         try:
             await self._answer()
-        except DeadlinePassed:
+        except DeadlinePassed as passed:
             self.outcome = Outcome.CANCELLED
+            if passed.why == "shutting_down":
+                raise RequestError("shutting_down", "this server is shutting down; try again", retry_after=1) from None
             raise RequestError("client_gone", "the client left before the end of the answer") from None
         except asyncio.CancelledError:
             self.outcome = Outcome.CANCELLED
@@ -211,6 +229,8 @@ class Run:
         asked_again: set[str] = set()
         most = self.profile.max_attempts or self.limits.max_attempts
         while self.sent < most and self._budget_left() > 0:
+            if self.deadline.left is not None:
+                raise DeadlinePassed(self.deadline.left)
             if not queue:
                 if not again:
                     break
@@ -341,7 +361,7 @@ class Run:
         except DeadlinePassed as passed:
             if passed.why in CLIENT_LEFT:
                 raise
-            failure = Failure(kind=FailureKind.TIMEOUT, message=f"{provider.name}: the limit {passed.why} passed")
+            failure = Failure(kind=FailureKind.TIMEOUT, message=f"{provider.name}: {PASSED[passed.why]}")
         except RequestError as error:
             if not self.committed:
                 raise
@@ -428,8 +448,7 @@ class Run:
         rewriting = await self._rewriting(attempt)
         self._answers(attempt)
         self.committed = True
-        if self.arrival.committed is not None:
-            self.arrival.committed()
+        self.arrival.commit()
         await self._to_client(self.sink.open(self._served()))
         failure = await self._relay(stream, upstream, rewriting)
         if failure is not None:
@@ -471,7 +490,8 @@ class Run:
         self.tried.append((attempt.candidate, failure))
         if self.stream is not None:
             self.usage = self.stream.usage or self._estimated(self.stream.output_estimate())
-        await self.hooks.collect("on_failure", attempt, failure)
+        if self.deadline.left is None:  # else it was we who broke it off
+            await self.hooks.collect("on_failure", attempt, failure)
         await self._record()
         message = f"{attempt.candidate.key} broke off in the middle of its answer: {failure.message}"
         await self._to_client(self.sink.fail(RequestError("upstream_interrupted", message)))

@@ -22,7 +22,7 @@ from attrs import define, field, frozen
 
 from routerpool import hookspecs
 from routerpool.document import Problems
-from routerpool.errors import PluginError, RequestError, Unavailable, nearest
+from routerpool.errors import PluginError, RequestError, RouterpoolError, Unavailable, nearest
 from routerpool.hookspecs import PROJECT
 from routerpool.sections import PluginEntry
 from routerpool.shape import structure
@@ -335,7 +335,8 @@ class Hooks:
                         raise PluginError(f"the required plugin {name!r} failed to start: {error}") from error
                     impl.instance.faults += 1
                     impl.instance.last_fault = f"lifespan: {type(error).__name__}: {error}"
-                    log.error("plugin %s failed to start and is switched off: %s", name, locate(error))
+                    told = error if isinstance(error, RouterpoolError) else locate(error)
+                    log.error("plugin %s failed to start and is switched off: %s", name, told)
                     self.switch(name, False)
             yield
 

@@ -14,6 +14,8 @@ What all hooks share:
 - A hook that raises, or overruns its time, is left out of this request and named in log, status and metrics. The
   plugin that is marked `required: true` is not left out: the request is refused instead. Privacy scanners say so
   themselves with a class attribute `required = True`.
+- A plugin that several worker processes cannot share says why in an attribute `single_process`; `--workers` then
+  refuses with this reason.
 - The values are shared. Answer with new ones (`attrs.evolve`), never change one in place.
 - `def` where nothing is awaited is the fast form. Nothing may block the loop: threads are for that.
 """

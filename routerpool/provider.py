@@ -49,6 +49,7 @@ __all__ = [
     "ProviderConfig",
     "ProviderData",
     "Upstream",
+    "may_be_local",
     "may_see",
     "read_all",
 ]
@@ -88,7 +89,7 @@ class Provider(Protocol):
         """The models it says it has; may raise what the HTTP client raises."""
 
     async def send(self, attempt: Attempt, request: ChatRequest, session: aiohttp.ClientSession) -> Upstream:
-        """Send the request and wait for the head of the answer. Nothing is retried, no redirect followed."""
+        """Send the request and wait for the head of the answer; no redirect is followed, no failure retried."""
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         """What an answer that is none means."""

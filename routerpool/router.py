@@ -65,6 +65,7 @@ class Router:
         self.admission = Admission(config.limits)
         self.store = Store(config.store)
         self.notes: list[str] = []
+        self._open: set[Arrival] = set()
         self._session: aiohttp.ClientSession | None = None
         self._stack = AsyncExitStack()
 
@@ -147,9 +148,15 @@ class Router:
             self._stack = stack.pop_all()
 
     async def stop(self) -> None:
-        """Close everything in reverse; answers under way are not waited for, that is the server's business."""
+        """Close everything in reverse; answers under way are ended, since waiting for them is the server's business."""
+        self.break_off()
         await self._stack.aclose()
         self._session = None
+
+    def break_off(self) -> None:
+        """End the requests under way: streams with an error event, the others with 503."""
+        for arrival in tuple(self._open):
+            arrival.deadline.leave("shutting_down")
 
     async def _keep_catalog(self, first: asyncio.Future[None]) -> None:
         await first
@@ -164,40 +171,43 @@ class Router:
 
         Raises RequestError when the sink got nothing; once it has begun, errors go into the sink.
         """
-        opened = False
-
-        def committed() -> None:
-            nonlocal opened
-            opened = True
-            self.admission.commit()
-
-        arrival = Arrival(committed)
+        arrival = Arrival(self.admission.commit)
         sink.watch(arrival.deadline.leave)
+        self._open.add(arrival)
+        try:
+            await self._enter(request, arrival)
+            try:
+                await self._answer(request, sink, arrival)
+            finally:
+                if arrival.opened:
+                    self.admission.closed()
+                else:
+                    self.admission.leave()
+        finally:
+            arrival.deadline.close()
+            self._open.discard(arrival)
+
+    async def _enter(self, request: ChatRequest, arrival: Arrival) -> None:
         hints = request.hints
         try:
             await self.admission.enter(arrival.deadline, priority=hints.priority, seconds=hints.max_queue_seconds)
-        except (RequestError, DeadlinePassed) as error:
-            arrival.deadline.close()
-            await self._refused(_unplanned(request), arrival, gone=isinstance(error, DeadlinePassed))
-            if isinstance(error, DeadlinePassed):
-                raise RequestError("client_gone", "the client left while its request was waiting") from None
+        except RequestError:
+            await self._refused(_unplanned(request), arrival)
             raise
+        except DeadlinePassed:
+            await self._refused(_unplanned(request), arrival, gone=True)
+            raise RequestError("client_gone", "the client left while its request was waiting") from None
+
+    async def _answer(self, request: ChatRequest, sink: Sink, arrival: Arrival) -> None:
         try:
-            try:
-                plan, profile = await self.planner.plan(request)
-            except RequestError:
-                await self._refused(_unplanned(request), arrival)
-                raise
-            if not plan.ranked and not self.hooks.impls["intercept"]:
-                await self._refused(plan, arrival)
-                raise self.planner.refusal(plan)
-            await self.engine.run(plan, profile, sink, arrival)
-        finally:
-            arrival.deadline.close()
-            if opened:
-                self.admission.closed()
-            else:
-                self.admission.leave()
+            plan, profile = await self.planner.plan(request)
+        except RequestError:
+            await self._refused(_unplanned(request), arrival)
+            raise
+        if not plan.ranked and not self.hooks.impls["intercept"]:
+            await self._refused(plan, arrival)
+            raise self.planner.refusal(plan)
+        await self.engine.run(plan, profile, sink, arrival)
 
     async def _refused(self, plan: Plan, arrival: Arrival, *, gone: bool = False) -> None:
         record = record_of(

@@ -32,6 +32,9 @@ CALLER: web.RequestKey[Caller] = web.RequestKey("routerpool_caller", Caller)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Inner = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 
+LAST_WORD_SECONDS = 0.5
+"""How long before the end of `drain_seconds` the streams that are left are told that they end here."""
+
 USER_ROUTES = ("/v1/router/explain", "/v1/router/profiles", "/v1/router/models", "/v1/router/policy/")
 """Router routes for those who ask models; every other one under /v1/router/ is for admins."""
 
@@ -155,6 +158,7 @@ class Server:
                 app.router.add_get(path, self.guarded(self.root, "open"))
         app.router.add_route("*", prefix + "/v1/{tail:.*}", self.guarded(self.missing, "open"))
         app.cleanup_ctx.append(self._life)
+        app.on_shutdown.append(self._drain)
         if ROUTER not in app:
             app[ROUTER] = self.router
 
@@ -180,6 +184,12 @@ class Server:
                 task.cancel()
             await asyncio.gather(*self._retiring, return_exceptions=True)
             await self.router.stop()
+
+    async def _drain(self, app: web.Application) -> None:
+        """The application waits for its handlers now: those that take longer than we may wait get a visible end."""
+        self.draining = True
+        wait = max(self.router.config.server.drain_seconds - LAST_WORD_SECONDS, 0.0)
+        asyncio.get_running_loop().call_later(wait, self.router.break_off)
 
     async def reload(self) -> dict[str, Any]:
         """Swap to a new generation, made and started before the old one is let go; a defect leaves the old one.

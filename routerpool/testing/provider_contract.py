@@ -157,7 +157,7 @@ class ProviderContract:
             witness = Witness()
             router = self.make(section, foreign | keys if with_keys else {}, witness)
             async with router:
-                await router.catalog.refresh(router.session, all_of_them=True)  # the start does not wait for it for long
+                await router.catalog.refresh(router.session, all_of_them=True)  # a start may not wait for it
                 yield Rig(self.name, up, router, witness, keys)
             await up.wait_for(self.name, open=0)  # whatever happened, no connection is left behind
 

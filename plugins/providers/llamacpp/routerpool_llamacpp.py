@@ -81,6 +81,11 @@ class LlamaCpp(OpenAIProvider):
             self.models = (self._file.stem,)
         super().__init__(config, name=name)
 
+    @property
+    def single_process(self) -> str | None:
+        """Why several workers cannot share it."""
+        return "each would load the model into its own memory" if self._file is not None else None
+
     def bind(self, env: Mapping[str, str]) -> None:
         """Take the file from ROUTERPOOL_GGUF, unless the section names a file or a server."""
         if self.config.model is None and self.config.base_url is None:
