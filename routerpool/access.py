@@ -45,13 +45,19 @@ class Access:
         """Whether nobody is asked for a key."""
         return not self._users and not self._admins
 
-    def check(self, method: str, headers: Mapping[str, str], plane: Plane) -> Caller:
-        """Who calls; a RequestError says why a request is not let in."""
+    def check(self, method: str, headers: Mapping[str, str], plane: Plane, *, target: str | None = None) -> Caller:
+        """Who calls; a RequestError says why a request is not let in.
+
+        `target` is the host of the request line, where an absolute URL stands in it; it must be ours as well.
+        """
         if not self._any_host:
             self._check_host(headers.get("Host", ""))
+            if target is not None:
+                self._check_host(target)
         if method in WRITES:
             self._check_origin(headers)
-            self._check_type(headers)
+            if plane != "open":  # nothing that is open takes a body; who asks for a path we lack is told that
+                self._check_type(headers)
         return ANYBODY if plane == "open" else self._identify(headers, plane)
 
     def _check_host(self, host: str) -> None:
@@ -142,7 +148,7 @@ def _host_name(host: str) -> str | None:
 def _is_address(host: str) -> bool:
     """An address cannot be rebound by anybody's name server, so any of our own will do."""
     try:
-        ipaddress.ip_address(host.strip("[]"))
+        ipaddress.ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
     except ValueError:
         return False
     return True

@@ -37,7 +37,7 @@ class Admission:
         limits = self._limits
         if self.streams >= limits.max_streams:
             raise self._full("request_queue_full", f"{self.streams} streams are open, and no more are allowed")
-        if self.running < limits.max_concurrent and not self.waiting:
+        if self._free() and not self.waiting:
             self.running += 1
             return
         most = limits.queue_seconds if seconds is None else min(seconds, limits.queue_seconds)
@@ -53,7 +53,7 @@ class Admission:
         except BaseException as error:
             if place.done() and not place.cancelled():
                 self.leave()  # the place was given in the same moment: pass it on
-            else:
+            elif place in queue:  # else `_admit` has passed it over already
                 queue.remove(place)
             if isinstance(error, DeadlinePassed) and error.why == "queue":
                 raise self._full("request_queue_timeout", f"no place became free within {most:g} s") from None
@@ -74,21 +74,31 @@ class Admission:
         self.streams += 1
         self.leave()
 
-    def leave(self) -> None:
-        """Give a place to the one who waits longest in the highest priority, or keep it free."""
+    def _free(self) -> bool:
+        """Whether one more may come in; each of those inside may become a stream."""
+        limits = self._limits
+        return self.running < limits.max_concurrent and self.running + self.streams < limits.max_streams
+
+    def _admit(self) -> None:
+        """Give free places to those who wait longest in the highest priority."""
         for name in PRIORITIES:
             queue = self._waiting[name]
-            while queue:
+            while queue and self._free():
                 place = queue.popleft()
                 if not place.done():
+                    self.running += 1
                     place.set_result(None)
-                    return
+
+    def leave(self) -> None:
+        """A request has left its place, which goes to the one who waits longest in the highest priority."""
         self.running -= 1
+        self._admit()
         self._look()
 
     def closed(self) -> None:
         """An open stream has ended."""
         self.streams -= 1
+        self._admit()
         self._look()
 
     def status(self) -> dict[str, Any]:

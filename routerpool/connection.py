@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from contextvars import ContextVar
 from typing import Any
 
@@ -28,8 +29,13 @@ async def post(session: aiohttp.ClientSession, url: Any, data: bytes, headers: A
     """
     _new.set(False)
     try:
-        return await session.post(url, data=data, headers=headers, allow_redirects=False)
+        return await session.post(url, data=_body(data), headers=headers, allow_redirects=False)
     except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
         if _new.get():
             raise
-    return await session.post(url, data=data, headers=headers, allow_redirects=False)
+    return await session.post(url, data=_body(data), headers=headers, allow_redirects=False)
+
+
+def _body(data: bytes) -> bytes | io.BytesIO:
+    """Plain bytes, or a file of them: from 1 MiB on aiohttp warns of bytes that go to the socket in one piece."""
+    return data if len(data) <= 1 << 20 else io.BytesIO(data)

@@ -255,7 +255,7 @@ class Run:
                     queue.appendleft(candidate)
                 else:
                     again.append((candidate, failure))
-        raise exhausted(self.tried, self.budget, self._budget_left())
+        raise exhausted(self.tried, self.budget, self._budget_left(), self.plan.profile)
 
     async def _attempt(self, candidate: Candidate) -> tuple[Attempt, Failure] | None:
         """Ask one candidate; None when the request has been answered, well or brokenly."""
@@ -331,7 +331,7 @@ class Run:
 
     async def _stop(self, failure: Failure) -> None:
         if failure.answer is None:
-            raise exhausted(self.tried, self.budget, self._budget_left())
+            raise exhausted(self.tried, self.budget, self._budget_left(), self.plan.profile)
         self.answering = self.tried[-1][0]
         await self._record()
         await self._to_client(self.sink.plain(failure.answer, self._served()))

@@ -81,7 +81,7 @@ def _strength(candidate: Candidate) -> Tier:
     return candidate.model.tier or Tier.BALANCED
 
 
-def exhausted(tried: Sequence[tuple[Candidate, Failure]], budget: float, left: float) -> RequestError:
+def exhausted(tried: Sequence[tuple[Candidate, Failure]], budget: float, left: float, profile: str) -> RequestError:
     """What the client is told: every attempt, and how long to wait where that helps. `budget`, `left` in seconds."""
     waits = [failure.retry_after for _, failure in tried if failure.retry_after is not None]
     attempts = [
@@ -105,5 +105,5 @@ def exhausted(tried: Sequence[tuple[Candidate, Failure]], budget: float, left: f
         code,
         f"{message}: {trail}" if trail else message,
         retry_after=min(waits) if waits else None,
-        details={"attempts": attempts},
+        details={"attempts": attempts, "profile": profile},
     )

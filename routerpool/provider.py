@@ -22,7 +22,7 @@ from routerpool.connection import post
 from routerpool.document import Problems, read
 from routerpool.failures import Pattern, failure_of_answer
 from routerpool.hookspecs import hookimpl
-from routerpool.request import sent_body
+from routerpool.request import sent_body, serialised
 from routerpool.resets import DEFAULT_SPECS, HeaderSpec
 from routerpool.shape import structure
 from routerpool.types import (
@@ -39,7 +39,7 @@ from routerpool.types import (
     Report,
     Tier,
 )
-from routerpool.wire import dumps, loads
+from routerpool.wire import loads
 
 __all__ = [
     "HttpUpstream",
@@ -271,7 +271,7 @@ class OpenAIProvider:
         body = sent_body(request, model.id)
         for name in self.drop:
             body.pop(name, None)
-        data = dumps(self.adapt(body, model))
+        data = serialised(self.adapt(body, model))
         return HttpUpstream(await post(session, self._url, data, self._headers))
 
     @hookimpl

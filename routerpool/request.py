@@ -13,7 +13,7 @@ from routerpool.errors import RequestError, nearest
 from routerpool.types import Caller, ChatRequest, Hints, Privacy
 from routerpool.wire import dumps
 
-__all__ = ["needs_of", "parse_chat", "read_hints", "sent_body", "session_of"]
+__all__ = ["needs_of", "parse_chat", "read_hints", "sent_body", "serialised", "session_of"]
 
 DESTINATIONS = frozenset(
     {"api_base", "api_key", "base_url", "custom_llm_provider", "extra_headers", "fallbacks", "mock_response"}
@@ -96,7 +96,10 @@ def read_hints(router: Any, headers: Iterable[tuple[str, str]] = ()) -> Hints:
     for name, value in headers:
         lower = name.lower()
         if lower.startswith("x-router-"):
-            given[lower[9:].replace("-", "_")] = value
+            key = lower[9:].replace("-", "_")
+            if key == "privacy" and key in given:  # sent twice: a proxy on the way may have added the higher one
+                value = max(given[key], value, key=lambda name: _hint("privacy", name, "X-Router-Privacy"))
+            given[key] = value
         elif lower in SESSION_HEADERS:
             sessions[lower] = value
     if router is None and not given and not sessions:
@@ -126,7 +129,7 @@ def _hint(name: str, value: Any, place: str) -> Any:
         raise RequestError("invalid_request", f"`{place}` is no hint we know{known}", param=place)
     try:
         return reader(value)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         expected = EXPECTED.get(reader, "has the wrong shape")
         raise RequestError("invalid_request", f"`{place}` {expected}", param=place) from error
 
@@ -201,7 +204,8 @@ def needs_of(request: ChatRequest) -> frozenset[str]:
     """The capabilities without which a candidate cannot answer this request."""
     params = request.params
     needs: set[str] = set()
-    for tool in params.get("tools") or ():
+    tools = params.get("tools")
+    for tool in tools if isinstance(tools, list) else ():
         kind = tool.get("type") if isinstance(tool, dict) else None
         needs.add("web_search" if isinstance(kind, str) and kind.startswith("web_search") else "tools")
     if params.get("functions"):
@@ -217,9 +221,9 @@ def needs_of(request: ChatRequest) -> frozenset[str]:
         content = message.get("content")
         if isinstance(content, list):
             for part in content:
-                need = PART_NEEDS.get(part.get("type")) if isinstance(part, dict) else None
-                if need is not None:
-                    needs.add(need)
+                kind = part.get("type") if isinstance(part, dict) else None
+                if isinstance(kind, str) and kind in PART_NEEDS:
+                    needs.add(PART_NEEDS[kind])
     return frozenset(needs) if needs else NO_NEEDS
 
 
@@ -244,11 +248,19 @@ def session_of(request: ChatRequest) -> str:
     for message in request.messages:
         role = message["role"]
         content = message.get("content")
-        text = content.encode("utf-8", "replace") if isinstance(content, str) else dumps(content)
+        text = content.encode("utf-8", "replace") if isinstance(content, str) else serialised(content)
         digest.update(b"\0" + role.encode("utf-8", "replace") + b"\0" + text)
         if role == "user":
             break
     return digest.hexdigest()
+
+
+def serialised(value: Any) -> bytes:
+    """What a client sent as JSON again; nested deeper than can be sent on is the client's fault and nobody else's."""
+    try:
+        return dumps(value)
+    except TypeError:
+        raise RequestError("invalid_request", "the body is nested too deeply") from None
 
 
 def sent_body(request: ChatRequest, model: str) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def _header(value: str) -> str:
     return value[:1000]
 
 
-def error_response(error: RequestError, extra: Mapping[str, str]) -> web.Response:
+def error_response(error: RequestError, extra: Mapping[str, str], *, tell: bool = True) -> web.Response:
     """An error of ours in OpenAI's form, with a true Retry-After where waiting helps."""
     headers = dict(extra)
     if error.request_id is not None:
@@ -135,10 +135,10 @@ def error_response(error: RequestError, extra: Mapping[str, str]) -> web.Respons
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(math.ceil(error.retry_after), 1))
     attempts = error.details.get("attempts")
-    if isinstance(attempts, list):
+    if tell and isinstance(attempts, list):
         headers["X-Router-Attempts"] = str(len(attempts))
         headers["X-Router-Tried"] = _header(", ".join(f"{a['candidate']}:{a['kind']}" for a in attempts))
-    if error.details.get("profile"):
+    if tell and error.details.get("profile"):
         headers["X-Router-Profile"] = _header(error.details["profile"])
     headers["Content-Type"] = "application/json"
     return web.Response(status=error.status, body=dumps(error.body()), headers=headers)

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
-from urllib.parse import unquote
 
 from aiohttp import web
 
@@ -35,7 +34,7 @@ Inner = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 LAST_WORD_SECONDS = 0.5
 """How long before the end of `drain_seconds` the streams that are left are told that they end here."""
 
-USER_ROUTES = ("/v1/router/explain", "/v1/router/profiles", "/v1/router/models", "/v1/router/policy/")
+USER_ROUTES = frozenset(f"/v1/router/{name}" for name in ("explain", "profiles", "models", "policy/check"))
 """Router routes for those who ask models; every other one under /v1/router/ is for admins."""
 
 OPENAI_PATHS = frozenset(
@@ -150,9 +149,11 @@ class Server:
             if method == "GET":
                 app.router.add_route("HEAD", prefix + path, handler)
         for method, path in self.generation.plugin_routes:
-            admin = path.startswith("/v1/router/") and not path.startswith(USER_ROUTES)
+            admin = path.startswith("/v1/router/") and path not in USER_ROUTES
             handler = self.guarded(self._plugin_route(method, path), "admin" if admin else "user")
             app.router.add_route(method, prefix + path, handler)
+            if method == "GET" and ("HEAD", path) not in self.generation.plugin_routes:
+                app.router.add_route("HEAD", prefix + path, handler)
         if root:
             for path in (f"{prefix}/", prefix) if prefix else ("/",):
                 app.router.add_get(path, self.guarded(self.root, "open"))
@@ -240,10 +241,11 @@ class Server:
             headers = request.headers
             cors = self._cors(headers.get("Origin"))
             try:
-                caller = self.generation.access.check(request.method, headers, plane)
+                target = request.host if "Host" in headers else None
+                caller = self.generation.access.check(request.method, headers, plane, target=target)
                 response = await inner(request, caller)
             except RequestError as error:
-                return error_response(error, cors)
+                return error_response(error, cors, tell=self.generation.tell)
             except web.HTTPException:
                 raise
             except Exception as error:
@@ -291,7 +293,7 @@ class Server:
 
     async def model(self, request: web.Request, caller: Caller) -> web.Response:
         """`GET /v1/models/{model}`."""
-        name = unquote(request.match_info["model"])
+        name = request.match_info["model"]
         found = self._listed().get(name)
         if found is None:
             raise RequestError("model_not_found", f"there is no model called {name!r}", param="model")
@@ -303,7 +305,8 @@ class Server:
         names += [alias for alias in config.aliases if not set(alias) & set("*?[")]
         listed = {name: _model_entry(name, "routerpool") for name in names}
         for candidate in self.router.catalog.snapshot.candidates:
-            if self.router.providers[candidate.provider].idle() is None:
+            provider, owner = self.router.providers[candidate.provider], self.router.owners[candidate.provider]
+            if owner.enabled and provider.idle() is None:
                 entry = _model_entry(candidate.key, candidate.provider)
                 if candidate.model.context is not None:
                     entry["context_window"] = candidate.model.context
@@ -344,7 +347,7 @@ class Server:
 
     async def switch(self, request: web.Request, caller: Caller) -> web.Response:
         """`PUT /v1/router/plugins/{name}` with `{"enabled": true|false, "persist": true|false}`, for all workers."""
-        name = unquote(request.match_info["name"])
+        name = request.match_info["name"]
         body = await read_json(request, 1 << 16)
         enabled = body.get("enabled") if isinstance(body, dict) else None
         persist = body.get("persist", False) if isinstance(body, dict) else None

@@ -6,22 +6,19 @@ import asyncio
 import hashlib
 import json
 import logging
-import os
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
-from attrs import frozen
 
-from routerpool import ROUTER, OpenAIProvider, create_app, hookimpl
+from routerpool import hookimpl
 from routerpool.access import is_loopback
-from routerpool.testing import Witness, make_router
-from routerpool.testing.upstream import Upstream
+
+from .house import CHAT, House, Reply, shared
+from .house import house as served
 
 pytestmark = pytest.mark.anyio
 
@@ -31,9 +28,7 @@ KEYS = {
     "api_keys": ["${USER_KEY}"],
     "admin_keys": [{"name": "root", "sha256": hashlib.sha256(ADMIN_KEY.encode()).hexdigest()}],
 }
-CHAT = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}
 BODY = json.dumps(CHAT).encode()
-JSON = {"Content-Type": "application/json"}
 PAGE = "https://page.example"
 
 
@@ -42,70 +37,17 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@frozen
-class House:
-    """A server on a runner with aiohttp's own defaults, a provider behind it, and a client before it."""
-
-    up: Upstream
-    app: web.Application
-    port: int
-    client: aiohttp.ClientSession
-    witness: Witness
-
-    async def ask(
-        self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
-    ) -> Any:
-        url = f"http://127.0.0.1:{self.port}{path}"
-        async with self.client.request(method, url, headers=headers, data=body) as response:
-            await response.read()
-            return response
-
-    async def chat(self, **headers: str) -> Any:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.ask("POST", "/v1/chat/completions", {**JSON, **named}, BODY)
-
-    async def raw(self, data: bytes, wait: float = 5.0) -> bytes:
-        """What comes back for these bytes until the server closes the connection, or `wait` seconds have passed."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        answer = b""
-        try:
-            writer.write(data)
-            async with asyncio.timeout(wait):
-                while part := await reader.read(65536):
-                    answer += part
-        except (TimeoutError, ConnectionError):
-            pass  # what came until then is the answer
-        finally:
-            writer.transport.abort()
-        return answer
-
-
 @asynccontextmanager
 async def house(
     server: Mapping[str, Any] | None = None, plugins: Mapping[str, type] | None = None
 ) -> AsyncIterator[House]:
-    async with Upstream() as up:
-        witness = Witness()
-        entries = {
-            "a": {"use": "p", "base_url": up.base_url("a"), "models": ["m1"]},
-            **{name: {} for name in plugins or {}},
-        }
-        router = make_router(
-            {"server": server or {}, "plugins": entries},
-            plugins={"p": OpenAIProvider, **(plugins or {})},
-            env=ENV,
-            witness=witness,
-        )
-        app = create_app(router)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, "127.0.0.1", 0)
-            await site.start()
-            async with aiohttp.ClientSession() as client:
-                yield House(up, app, runner.addresses[0][1], client, witness)
-        finally:
-            await runner.cleanup()
+    async with served("a", server=server or {}, plugins=plugins, env=ENV) as at:
+        yield at
+
+
+async def chat(at: House, **headers: str) -> Reply:
+    """A chat request with these headers, their names with underscores."""
+    return await at.chat(headers={name.replace("_", "-"): value for name, value in headers.items()})
 
 
 def statuses(answer: bytes) -> list[int]:
@@ -192,9 +134,6 @@ FOREIGN_HOSTS = [
 BRACKETS = ["[[::1]]", "]127.0.0.1[", "[127.0.0.1"]
 
 
-LOOSE = pytest.mark.xfail(strict=True, reason="defect: brackets are stripped from both ends, however many there are")
-
-
 @pytest.mark.parametrize(
     "host",
     [
@@ -202,7 +141,7 @@ LOOSE = pytest.mark.xfail(strict=True, reason="defect: brackets are stripped fro
         "",
         "127.0.0.1 evil.example",
         "localhost\\evil.example",
-        *(pytest.param(h, marks=LOOSE) for h in BRACKETS),
+        *BRACKETS,
     ],
 )
 async def test_a_host_that_is_none_of_ours_reaches_nothing(host: str) -> None:
@@ -239,14 +178,14 @@ async def test_the_target_of_an_absolute_form_does_not_replace_the_host() -> Non
 @pytest.mark.parametrize("path", ["/health", "/", "/v1/models", "/v1/router/status", "/v1/embeddings", "/v1/nothing"])
 async def test_a_foreign_host_is_told_so_on_every_route(path: str) -> None:
     async with house() as at:
-        answer = await at.ask("GET", path, {"Host": "evil.example"})
+        answer = await at.get(path, {"Host": "evil.example"})
         assert answer.status == 421
-        assert (await answer.json())["error"]["code"] == "misdirected_host"
+        assert answer.error["code"] == "misdirected_host"
 
 
 async def test_any_host_may_be_allowed() -> None:
     async with house({"allowed_hosts": ["*"]}) as at:
-        assert (await at.chat(Host="whatever.example")).status == 200
+        assert (await chat(at, Host="whatever.example")).status == 200
 
 
 @pytest.mark.parametrize(
@@ -279,7 +218,7 @@ def test_what_others_can_reach_is_no_loopback(host: str) -> None:
 async def test_our_own_pages_and_listed_ones_may_ask(headers: Mapping[str, str]) -> None:
     async with house({"allowed_origins": [PAGE]}) as at:
         said = {name.replace("-", "_"): value.format(port=at.port) for name, value in headers.items()}
-        assert (await at.chat(**said)).status == 200
+        assert (await chat(at, **said)).status == 200
 
 
 FOREIGN_PAGES: list[dict[str, str]] = [
@@ -307,9 +246,9 @@ FOREIGN_PAGES: list[dict[str, str]] = [
 async def test_a_page_of_another_origin_reaches_no_provider(headers: Mapping[str, str]) -> None:
     async with house({"allowed_origins": [PAGE]}) as at:
         said = {name.replace("-", "_"): value.format(port=at.port) for name, value in headers.items()}
-        answer = await at.chat(**said)
+        answer = await chat(at, **said)
         assert answer.status == 403
-        assert (await answer.json())["error"]["code"] == "forbidden_origin"
+        assert answer.error["code"] == "forbidden_origin"
         assert "Access-Control-Allow-Origin" not in answer.headers
         assert at.up.seen("a").chat == 0
 
@@ -325,22 +264,22 @@ async def test_a_page_of_another_origin_reaches_no_provider(headers: Mapping[str
 )
 async def test_a_foreign_page_may_write_nowhere(method: str, path: str) -> None:
     async with house() as at:
-        answer = await at.ask(method, path, {**JSON, "Origin": "https://evil.example"}, b'{"enabled": false}')
+        answer = await at.ask(method, path, {"enabled": False}, {"Origin": "https://evil.example"})
         assert answer.status == 403
-        assert (await at.chat()).status == 200, "the plugin is still on"
+        assert (await chat(at)).status == 200, "the plugin is still on"
 
 
 async def test_a_foreign_page_may_not_read_either() -> None:
     async with house() as at:
-        answer = await at.ask("GET", "/v1/models", {"Origin": "https://evil.example"})
+        answer = await at.get("/v1/models", {"Origin": "https://evil.example"})
         assert not [name for name in answer.headers if name.lower().startswith("access-control-")]
 
 
 async def test_a_listed_page_may_read_answers_streams_and_errors() -> None:
     async with house({"allowed_origins": [PAGE]}) as at:
-        url, headers = "/v1/chat/completions", {**JSON, "Origin": PAGE}
+        url, headers = "/v1/chat/completions", {"Origin": PAGE}
         for body, status in ((BODY, 200), (json.dumps({**CHAT, "stream": True}).encode(), 200), (b"{", 400)):
-            answer = await at.ask("POST", url, headers, body)
+            answer = await at.ask("POST", url, body, headers)
             assert answer.status == status
             assert answer.headers["Access-Control-Allow-Origin"] == PAGE
             assert "X-Router-Provider" in answer.headers["Access-Control-Expose-Headers"]
@@ -351,12 +290,12 @@ async def test_a_preflight_is_answered_for_listed_pages_only() -> None:
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization, content-type"}
     async with house({"allowed_origins": [PAGE], **KEYS}) as at:
         for path in ("/v1/chat/completions", "/v1/models", "/v1/embeddings"):
-            answer = await at.ask("OPTIONS", path, {**asked, "Origin": PAGE})
+            answer = await at.ask("OPTIONS", path, headers={**asked, "Origin": PAGE})
             assert answer.status == 204
             assert answer.headers["Access-Control-Allow-Origin"] == PAGE
             assert answer.headers["Access-Control-Allow-Headers"] == "authorization, content-type"
             assert "POST" in answer.headers["Access-Control-Allow-Methods"]
-            refused = await at.ask("OPTIONS", path, {**asked, "Origin": "https://evil.example"})
+            refused = await at.ask("OPTIONS", path, headers={**asked, "Origin": "https://evil.example"})
             assert refused.status >= 400
             assert "Access-Control-Allow-Origin" not in refused.headers
 
@@ -369,7 +308,7 @@ async def test_a_preflight_is_answered_for_listed_pages_only() -> None:
 )
 async def test_json_is_taken(kind: str) -> None:
     async with house() as at:
-        assert (await at.chat(Content_Type=kind)).status == 200
+        assert (await chat(at, Content_Type=kind)).status == 200
 
 
 @pytest.mark.parametrize(
@@ -398,14 +337,10 @@ async def test_a_body_that_is_not_declared_as_plain_json_is_refused(headers: lis
         assert at.up.seen("a").chat == 0
 
 
-@pytest.mark.xfail(
-    strict=True, reason="defect: the content type is judged before it is known that nothing is served there"
-)
 async def test_an_openai_path_nobody_serves_says_so_whatever_is_sent_there() -> None:
     async with house() as at:
-        answer = await at.ask(
-            "POST", "/v1/audio/transcriptions", {"Content-Type": "multipart/form-data; boundary=x"}, b"--x--"
-        )
+        form = {"Content-Type": "multipart/form-data; boundary=x"}
+        answer = await at.ask("POST", "/v1/audio/transcriptions", b"--x--", form)
         assert answer.status == 501
 
 
@@ -426,7 +361,7 @@ async def test_an_openai_path_nobody_serves_says_so_whatever_is_sent_there() -> 
 )
 async def test_a_key_of_the_servers_opens_it(headers: Mapping[str, str]) -> None:
     async with house(KEYS) as at:
-        answer = await at.ask("POST", "/v1/chat/completions", {**JSON, **headers}, BODY)
+        answer = await at.chat(headers=headers)
         assert answer.status == 200
         assert at.witness.records[-1].caller == ("root" if ADMIN_KEY in headers.values() else "USER_KEY")
 
@@ -451,9 +386,9 @@ STRANGERS: dict[str, tuple[dict[str, str], str]] = {
 @pytest.mark.parametrize(("headers", "expected"), STRANGERS.values(), ids=STRANGERS)
 async def test_who_brings_no_key_of_the_servers_is_not_let_in(headers: Mapping[str, str], expected: str) -> None:
     async with house(KEYS) as at:
-        answer = await at.ask("POST", "/v1/chat/completions", {**JSON, **headers}, BODY)
+        answer = await at.chat(headers=headers)
         assert answer.status == 401
-        assert (await answer.json())["error"]["code"] == expected
+        assert answer.error["code"] == expected
         assert at.up.seen("a").chat == 0
 
 
@@ -465,7 +400,7 @@ async def test_a_key_that_is_no_text_is_a_wrong_key() -> None:
 
 async def test_a_clients_key_reaches_no_provider() -> None:
     async with house(KEYS) as at:
-        assert (await at.chat(Authorization=f"Bearer {USER_KEY}", X_Api_Key=ADMIN_KEY, Cookie="c=1")).status == 200
+        assert (await chat(at, Authorization=f"Bearer {USER_KEY}", X_Api_Key=ADMIN_KEY, Cookie="c=1")).status == 200
         sent = at.up.seen("a").last
         assert at.up.seen("a").count(USER_KEY) == at.up.seen("a").count(ADMIN_KEY) == 0
         assert "cookie" not in sent.headers
@@ -473,15 +408,15 @@ async def test_a_clients_key_reaches_no_provider() -> None:
 
 async def test_with_admin_keys_alone_everybody_is_asked_for_one() -> None:
     async with house({"admin_keys": ["${ADMIN_KEY}"]}) as at:
-        assert (await at.chat()).status == 401
-        assert (await at.chat(X_Api_Key=ADMIN_KEY)).status == 200
+        assert (await chat(at)).status == 401
+        assert (await chat(at, X_Api_Key=ADMIN_KEY)).status == 200
 
 
 async def test_with_user_keys_alone_nobody_is_an_admin_and_the_error_says_how_to_become_one() -> None:
     async with house({"api_keys": ["${USER_KEY}"]}) as at:
-        answer = await at.ask("GET", "/v1/router/status", {"X-Api-Key": USER_KEY})
+        answer = await at.get("/v1/router/status", {"X-Api-Key": USER_KEY})
         assert answer.status == 403
-        assert "server.admin_keys" in (await answer.json())["error"]["message"]
+        assert "server.admin_keys" in answer.error["message"]
 
 
 async def test_keys_stand_in_no_log_record_or_repr(caplog: pytest.LogCaptureFixture) -> None:
@@ -489,10 +424,10 @@ async def test_keys_stand_in_no_log_record_or_repr(caplog: pytest.LogCaptureFixt
     hashes = [hashlib.sha256(key.encode()).hexdigest() for key in (USER_KEY, ADMIN_KEY)]
     async with house(KEYS) as at:
         for key in (USER_KEY, ADMIN_KEY, "rp-wrong-77aa"):
-            for answer in (await at.chat(X_Api_Key=key), await at.ask("GET", "/v1/router/status", {"X-Api-Key": key})):
-                body = await answer.text()
+            for answer in (await chat(at, X_Api_Key=key), await at.get("/v1/router/status", {"X-Api-Key": key})):
+                body = answer.body.decode()
                 assert not [text for text in (USER_KEY, ADMIN_KEY, "rp-wrong-77aa", *hashes) if text in body]
-        told = caplog.text + repr(at.witness.records) + repr(at.app[ROUTER].config)
+        told = caplog.text + repr(at.witness.records) + repr(at.router.config)
         told += "".join(str(vars(record)) for record in caplog.records if record.name.startswith("routerpool"))
     assert not [text for text in (USER_KEY, ADMIN_KEY, "rp-wrong-77aa", *hashes) if text in told]
 
@@ -500,8 +435,8 @@ async def test_keys_stand_in_no_log_record_or_repr(caplog: pytest.LogCaptureFixt
 async def test_a_keys_own_profile_and_privacy_hold_for_its_requests() -> None:
     key = {"key": "${USER_KEY}", "name": "lawyer", "privacy": "secret", "profile": "fast"}
     async with house({"api_keys": [key]}) as at:
-        answer = await at.chat(X_Api_Key=USER_KEY, X_Router_Privacy="public")
-        assert (await answer.json())["error"]["code"] == "privacy_blocked"
+        answer = await chat(at, X_Api_Key=USER_KEY, X_Router_Privacy="public")
+        assert answer.error["code"] == "privacy_blocked"
         assert answer.headers["X-Router-Profile"] == "fast"
         assert at.up.seen("a").chat == 0
 
@@ -554,9 +489,10 @@ async def test_every_route_that_is_not_open_asks_for_a_key_and_admin_routes_for_
         }
         wrong: list[Any] = []
 
-        async def see(method: str, path: str, headers: Mapping[str, str], *expected: int) -> None:
-            answer = await at.ask(method, path, {**JSON, **headers}, b'{"enabled": true}' if method != "GET" else None)
-            if answer.status not in expected:
+        async def see(method: str, path: str, headers: Mapping[str, str], expected: int | None) -> None:
+            """Expect this status, or None for anything but a refusal."""
+            answer = await at.ask(method, path, {"enabled": True} if method not in ("GET", "HEAD") else None, headers)
+            if answer.status != expected if expected else answer.status in (401, 403):
                 wrong.append((method, path, dict(headers), answer.status))
 
         for method, path, admin in matrix:
@@ -565,8 +501,8 @@ async def test_every_route_that_is_not_open_asks_for_a_key_and_admin_routes_for_
             await see(method, path, {"X-Api-Key": "sk-wrong"}, 401)
             await see(method, path, {"Authorization": f"Basic {ADMIN_KEY}"}, 401)
             await see(method, path, {"Cookie": f"key={ADMIN_KEY}", "X-HTTP-Method-Override": "GET"}, 401)
-            await see(method, path, {"X-Api-Key": USER_KEY}, *((403,) if admin else (200, 400, 404)))
-            await see(method, path, {"X-Api-Key": ADMIN_KEY}, 200, 400, 404)
+            await see(method, path, {"X-Api-Key": USER_KEY}, 403 if admin else None)
+            await see(method, path, {"X-Api-Key": ADMIN_KEY}, None)
         assert wrong == []
 
 
@@ -595,8 +531,9 @@ async def test_every_route_that_is_not_open_asks_for_a_key_and_admin_routes_for_
 async def test_no_spelling_of_a_path_opens_an_admin_route(path: str) -> None:
     async with house(KEYS) as at:
         for method in ("GET", "HEAD", "OPTIONS", "POST"):
-            head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Api-Key: {USER_KEY}\r\nContent-Type: application/json\r\n"
-            answer = await at.raw(head.encode() + b"Content-Length: 2\r\nConnection: close\r\n\r\n{}")
+            head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Api-Key: {USER_KEY}\r\n".encode()
+            kind = b"Content-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+            answer = await at.raw(head + kind)
             assert statuses(answer)[0] in (400, 403, 404), answer
             assert b"candidates" not in answer
 
@@ -604,13 +541,13 @@ async def test_no_spelling_of_a_path_opens_an_admin_route(path: str) -> None:
 async def test_open_routes_ask_for_no_key() -> None:
     async with house(KEYS) as at:
         for path in ("/health", "/"):
-            assert (await at.ask("GET", path)).status == 200
+            assert (await at.get(path)).status == 200
             assert (await at.ask("HEAD", path)).status == 200
 
 
 async def test_without_keys_everybody_is_an_admin() -> None:
     async with house() as at:
-        assert (await at.ask("GET", "/v1/router/status")).status == 200
+        assert (await at.get("/v1/router/status")).status == 200
 
 
 # Requests that two servers read differently
@@ -621,11 +558,7 @@ SMUGGLED = MARKED + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r
 
 @pytest.fixture(scope="module")
 def gadgets() -> Mapping[str, list[str]]:
-    folder = Path(os.environ.get("ROUTERPOOL_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data")
-    path = folder / "reliability" / "own" / "http1_gadgets.json"
-    if not path.is_file():
-        pytest.skip(f"the shared test data is not here: {path} (ROUTERPOOL_SHARED_DATA names its folder)")
-    found: Mapping[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
+    found: Mapping[str, list[str]] = json.loads(shared("reliability", "own", "http1_gadgets.json").read_text("utf-8"))
     return found
 
 
@@ -689,7 +622,7 @@ async def test_doubtful_chunks_are_refused(gadgets: Mapping[str, list[str]]) -> 
         }
         assert await judged(at, cases, (400,)) == {}
         assert at.up.seen("a").chat == 0
-        assert (await at.chat()).status == 200, "and the server still answers others"
+        assert (await chat(at)).status == 200, "and the server still answers others"
 
 
 async def test_doubtful_request_lines_are_refused(gadgets: Mapping[str, list[str]]) -> None:
@@ -702,7 +635,6 @@ async def test_doubtful_request_lines_are_refused(gadgets: Mapping[str, list[str
         assert at.up.seen("a").chat == 0
 
 
-@pytest.mark.xfail(strict=True, reason="defect: the Host header is judged, though an absolute target goes before it")
 async def test_an_absolute_target_of_another_host_reaches_nothing() -> None:
     async with house() as at:
         answer = await at.raw(post("http://evil.example/v1/chat/completions"))

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import click
@@ -378,6 +380,31 @@ def test_run_ends_with_code_1_where_no_whole_answer_came(fail: str, said: str) -
     assert said in result.stderr
 
 
+class Stump(BaseHTTPRequestHandler):
+    """A server that breaks off in the middle of a stream."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        self.wfile.write(b'data: {"choices": [{"delta": {"content": "half a"}}]}\n\n')
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+def test_a_stream_without_its_end_is_no_answer() -> None:
+    with HTTPServer(("127.0.0.1", 0), Stump) as server:
+        thread = Thread(target=server.handle_request)
+        thread.start()
+        result = run("run", "x", "--url", f"http://127.0.0.1:{server.server_port}")
+        thread.join()
+    assert result.exit_code == 1
+    assert result.stdout.startswith("half a")
+    assert "broke off" in result.stderr
+
+
 def test_models_status_and_profiles_need_no_server() -> None:
     configured(SANDBOX + "server: {api_keys: ['sha256:" + "0" * 64 + "']}\n")  # keys are for the network
     assert [entry["candidate"] for entry in answered("models")["candidates"]] == ["far/m1", "near/m2"]
@@ -574,7 +601,8 @@ def test_the_tour_sends_real_requests_and_shows_what_was_decided() -> None:
     assert fallback[0]["headers"]["X-Router-Provider"] == "cedar"
     assert private[0]["headers"]["X-Router-Provider"] == "home"
     assert (private[1]["status"], private[1]["answer"]["error"]["code"]) == (403, "privacy_blocked")
-    assert {veto["code"] for veto in why[1]["answer"]["vetoes"]} == {"privacy", "cooldown"}
+    assert {veto["code"] for veto in why[0]["answer"]["vetoes"]} == {"cooldown"}
+    assert {veto["code"] for veto in why[1]["answer"]["vetoes"]} == {"privacy"}
     assert why[0]["answer"]["ranked"][0]["strategies"]["free_first"]["terms"]
     assert stream[0]["answer"]["events"] > 5
     assert all("X-Router-Tried" not in request["headers"] for request in bench[:3])

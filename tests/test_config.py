@@ -1000,7 +1000,11 @@ def test_home_is_expanded_in_the_stores_url(url: str, expanded: str) -> None:
     assert url not in repr(config)
 
 
-def test_a_home_that_is_unknown_is_a_problem() -> None:
+def test_a_home_that_is_unknown_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
     assert complaints("plugins: {}", {}) == ["1: store: ~ is unknown because HOME is not set; write the folder out"]
 
 

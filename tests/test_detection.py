@@ -318,8 +318,16 @@ def test_a_file_that_cannot_take_lines_is_left_alone(furnished: Shelf, tmp_path:
     assert "lab" in parse(written.path.read_text()).tree["plugins"]
 
 
+def test_a_text_that_looks_like_a_comment_of_ours_is_not_touched(furnished: Shelf, tmp_path: Path) -> None:
+    path = tmp_path / "routerpool.yaml"
+    old = "plugins:\n  free_first:\n  breaker:\nnote: |\n  # lab: {}  # Lab models\n"
+    path.write_text(old)
+    assert write_yaml(scaffold({"LAB_KEY": "k"}), path).how == "beside"
+    assert path.read_text() == old
+
+
 @pytest.mark.parametrize(
-    "old", ["server: {port: 9}\n", "server: {port: 9}\nplugins:\n", "plugins:\n\nserver: {port: 9}"]
+    "old", ["server: {port: 9}\n", "server: {port: 9}\nplugins:\n", "plugins:\n\n# a\nserver: {port: 9}"]
 )
 def test_a_file_without_plugins_gets_them(furnished: Shelf, tmp_path: Path, old: str) -> None:
     path = tmp_path / "routerpool.yaml"

@@ -19,7 +19,7 @@ from routerpool.testing import Upstream, Witness
 pytest_plugins = ["pytester"]
 
 PROVIDER = """
-import asyncio, json, logging
+import asyncio, json, logging, socket
 from attrs import evolve
 from routerpool import Failure, FailureKind, Model, OpenAIProvider
 from routerpool.provider import HttpUpstream
@@ -165,10 +165,10 @@ BROKEN_PROVIDERS = {
     "leaves its connections open": (
         """
         async def send(self, attempt, request, session):
-            import aiohttp
-            own = aiohttp.ClientSession()
-            Lab.kept = getattr(Lab, "kept", []) + [own]
-            return await super().send(attempt, request, own)
+            own = socket.create_connection((self._url.host, self._url.port))
+            own.sendall(b"GET /contract/v1/models HTTP/1.1\\r\\nhost: up\\r\\n\\r\\n")
+            own.detach()
+            return await super().send(attempt, request, session)
         """,
         {"test_an_answer_arrives_as_it_was_sent"},
     ),

@@ -1,0 +1,215 @@
+"""What is measured: each proxy as a process of its own, with its CPU time and memory read from the kernel."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+import yaml
+from attrs import Factory, define, evolve
+from load import request_bytes
+
+from routerpool.detection import default_plugins
+from routerpool.hooks import installed
+
+__all__ = ["PEERS", "NotHere", "Target", "bare_proxy", "routerpool", "upstream"]
+
+HERE = Path(__file__).parent
+CANDIDATES = 20
+START_SECONDS = 60.0
+
+
+class NotHere(Exception):
+    """A proxy that cannot be started here; the text says why and what to do."""
+
+
+@define
+class Target:
+    """One process that answers chat completions."""
+
+    name: str
+    command: Sequence[str]
+    port: int
+    env: Mapping[str, str] = Factory(dict)
+    headers: str = ""
+    process: subprocess.Popen[bytes] | None = None
+    said: IO[bytes] = Factory(tempfile.TemporaryFile)
+
+    def request(
+        self, size: int = 2000, *, script: str | None = None, tools: bool = False, accents: bool = False
+    ) -> bytes:
+        """A request for this one."""
+        host = f"127.0.0.1:{self.port}"
+        return request_bytes(size, host=host, script=script, tools=tools, accents=accents, headers=self.headers)
+
+    def start(self) -> float:
+        """Start it, and say how many seconds went by until its first answer."""
+        env = {"PATH": os.environ.get("PATH", ""), "HOME": os.environ.get("HOME", "/"), **self.env}
+        began = time.perf_counter()
+        self.process = subprocess.Popen(self.command, env=env, stdout=subprocess.DEVNULL, stderr=self.said)
+        request = self.request()
+        while time.perf_counter() - began < START_SECONDS:
+            if self.process.poll() is not None:
+                raise NotHere(f"{self.name} ended at once: {self._last_words()}")
+            if _answers(self.port, request):
+                return time.perf_counter() - began
+            time.sleep(0.005)
+        self.stop()
+        raise NotHere(f"{self.name} gave no answer within {START_SECONDS:g} s: {self._last_words()}")
+
+    def _last_words(self) -> str:
+        self.said.seek(0)
+        return self.said.read().decode("utf-8", "replace").strip()[-600:] or "it said nothing"
+
+    def stop(self) -> None:
+        """End it, and whatever of its children it leaves behind."""
+        if self.process is None:
+            return
+        pids = self.pids()
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.process.wait()
+        self.process = None
+
+    def again(self) -> Target:
+        """The same on another port, not started yet."""
+        port = free_port()
+        command = [part.replace(str(self.port), str(port)) for part in self.command]
+        return evolve(self, port=port, command=command, process=None, said=tempfile.TemporaryFile())
+
+    def pids(self) -> list[int]:
+        """The process and its descendants."""
+        found, waiting = [], [self.process.pid] if self.process else []
+        while waiting:
+            pid = waiting.pop()
+            found.append(pid)
+            for task in Path(f"/proc/{pid}/task").glob("*/children"):
+                waiting += map(int, task.read_text().split())
+        return found
+
+    def cpu(self) -> float:
+        """Seconds of CPU that it has used so far, in user and kernel mode, threads that have ended among them."""
+        # The kernel's clock of another process, as clock_getcpuclockid(3) makes it; it counts nanoseconds.
+        return sum(time.clock_gettime(~pid << 3 | 2) for pid in self.pids())
+
+    def rss(self) -> int:
+        """Bytes of memory that it holds, pages shared with others counted in full."""
+        page = os.sysconf("SC_PAGE_SIZE")
+        return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page for pid in self.pids())
+
+    def pss(self) -> int:
+        """Bytes of memory that it holds, pages shared with others counted in part."""
+        return sum(_pss(pid) for pid in self.pids())
+
+
+def _pss(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("this kernel does not tell the Pss of a process")
+
+
+def _answers(port: int, request: bytes) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(request)
+            return connection.recv(64).startswith(b"HTTP/1.1 200")
+    except OSError:
+        return False
+
+
+def free_port() -> int:
+    """A port that is free now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def _script(name: str, file: str, *arguments: str) -> Target:
+    port = free_port()
+    return Target(name, [sys.executable, str(HERE / file), "--port", str(port), *arguments], port)
+
+
+def upstream() -> Target:
+    """The provider behind all of them."""
+    return _script("direct", "upstream.py")
+
+
+def bare_proxy(behind: Target, *, pass_through: bool = False) -> Target:
+    """The bare aiohttp proxy."""
+    address = ["--upstream", f"http://127.0.0.1:{behind.port}/v1"]
+    return _script("pass" if pass_through else "bare", "bare.py", *address, *["--pass-through"] * pass_through)
+
+
+def routerpool(behind: Target, folder: Path) -> Target:
+    """Routerpool with its default plugins, as far as they are installed, and 20 candidates from 20 providers."""
+    plugins: dict[str, dict[str, object]] = {name: {} for name in default_plugins(installed())}
+    for number in range(CANDIDATES):
+        plugins[f"lab{number}"] = {
+            "use": "openai_compatible",
+            "base_url": f"http://127.0.0.1:{behind.port}/v1",
+            "models": [f"model-{number}"],
+        }
+    config = {
+        "store": f"sqlite:///{folder}/routerpool.db",
+        "limits": {"max_concurrent": 1000, "max_streams": 1000, "max_waiting": 1000},
+        "plugins": plugins,
+    }
+    path = folder / "bench.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    port = free_port()
+    command = [sys.executable, "-m", "routerpool", "serve", "--config", str(path), "--port", str(port)]
+    return Target("routerpool", command, port, env={"HOME": str(folder)})
+
+
+def litellm(behind: Target, folder: Path) -> Target:
+    """LiteLLM's proxy with one deployment, from the environment or from the PATH."""
+    beside = Path(sys.executable).with_name("litellm")
+    command = str(beside) if importlib.util.find_spec("litellm") and beside.exists() else shutil.which("litellm")
+    if command is None:
+        raise NotHere(
+            "litellm is not installed: `uv venv FOLDER && uv pip install --python FOLDER/bin/python 'litellm[proxy]'`, "
+            "then run this with FOLDER/bin on the PATH"
+        )
+    parameters = {"model": "openai/bench", "api_base": f"http://127.0.0.1:{behind.port}/v1", "api_key": "none"}
+    path = folder / "litellm.yaml"
+    path.write_text(yaml.safe_dump({"model_list": [{"model_name": "auto", "litellm_params": parameters}]}))
+    port = free_port()
+    arguments = ["--config", str(path), "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
+    quiet = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "LITELLM_TELEMETRY": "False"}
+    return Target("litellm", [command, *arguments], port, env=quiet)
+
+
+def portkey(behind: Target, _: Path) -> Target:
+    """Portkey's gateway from the folder that PORTKEY_GATEWAY names; it needs no file of ours."""
+    node, place = shutil.which("node"), os.environ.get("PORTKEY_GATEWAY")
+    server = Path(place or ".") / "build" / "start-server.js"
+    if node is None or place is None or not server.exists():
+        raise NotHere(
+            "Portkey's gateway is not here: it needs node; `npm install --prefix FOLDER @portkey-ai/gateway`, then "
+            "run this with PORTKEY_GATEWAY=FOLDER/node_modules/@portkey-ai/gateway"
+        )
+    port = free_port()
+    headers = f"x-portkey-provider: openai\r\nx-portkey-custom-host: http://127.0.0.1:{behind.port}/v1\r\n"
+    env = {"NODE_ENV": "production", "TRUSTED_CUSTOM_HOSTS": "127.0.0.1,localhost"}
+    return Target("portkey", [node, str(server), f"--port={port}", "--headless"], port, env=env, headers=headers)
+
+
+PEERS = {"litellm": litellm, "portkey": portkey}
+"""The proxies that `--with` adds."""
