@@ -21,7 +21,7 @@ from routerpool.deadline import Deadline, DeadlinePassed
 from routerpool.errors import RequestError, Unavailable
 from routerpool.failures import failure_of_exception
 from routerpool.fallback import exhausted, own_decision, thin, wait_before
-from routerpool.hooks import Hooks, Impl, locate
+from routerpool.hooks import Hooks, Impl, locate, ours_to_end
 from routerpool.hookspecs import Rewriter
 from routerpool.provider import Provider, Upstream, may_see, read_all
 from routerpool.record import record_of
@@ -135,11 +135,13 @@ class Engine:
         hooks: Hooks,
         providers: Mapping[str, Provider],
         session: Callable[[], aiohttp.ClientSession],
+        refusal: Callable[[Plan], RequestError],
     ) -> None:
         self.config = config
         self.hooks = hooks
         self.providers = providers
         self.session = session
+        self.refusal = refusal
         self._behind: set[asyncio.Task[None]] = set()
 
     async def run(self, plan: Plan, profile: Profile, sink: Sink, arrival: Arrival | None = None) -> None:
@@ -219,6 +221,8 @@ class Run:
                 await self._record()
                 await self._to_client(self.sink.plain(answer, self._served()))
                 return
+        if not plan.ranked:
+            raise self.engine.refusal(plan)
         if self.hooks.impls["begin"]:
             await self.hooks.collect("begin", plan.request, plan)
         await self._attempts()
@@ -274,8 +278,7 @@ class Run:
             except Unavailable as error:
                 failure = Failure(kind=FailureKind.UNAVAILABLE, message=error.reason, retry_after=error.retry_after)
         finally:
-            for impl, reservation in reversed(entered):
-                await self._leave(impl, reservation)
+            await self._leave(entered)
         if failure is None:
             return None
         self.tried.append((candidate, failure))
@@ -287,20 +290,34 @@ class Run:
             if reservation is None:
                 continue
             try:
-                await reservation.__aenter__()
-            except Unavailable:
-                raise
-            except Exception as error:
+                with self.deadline:
+                    self.deadline.set(self._budget_left(), "reserve")
+                    await reservation.__aenter__()
+            except DeadlinePassed as passed:
+                if passed.why in CLIENT_LEFT:
+                    raise
+                raise Unavailable(f"{impl.instance.name} granted nothing in time") from None
+            except BaseException as error:
+                if isinstance(error, Unavailable) or ours_to_end(error):
+                    raise
                 self.hooks.fault(impl, locate(error))
             else:
                 entered.append((impl, reservation))
 
-    async def _leave(self, impl: Impl, reservation: Any) -> None:
-        try:
-            await reservation.__aexit__(None, None, None)
-        except Exception as error:
-            log.error("plugin %s failed to give back what it had reserved: %s", impl.instance.name, locate(error))
-            impl.instance.faults += 1
+    async def _leave(self, entered: list[tuple[Impl, Any]]) -> None:
+        """Give back all that was reserved; a cancellation meanwhile waits until the last of it is given back."""
+        cancelled: BaseException | None = None
+        for impl, reservation in reversed(entered):
+            try:
+                await reservation.__aexit__(None, None, None)
+            except BaseException as error:
+                if ours_to_end(error):
+                    cancelled = error
+                    continue
+                log.error("plugin %s failed to give back what it had reserved: %s", impl.instance.name, locate(error))
+                impl.instance.faults += 1
+        if cancelled is not None:
+            raise cancelled
 
     async def _mutate(self, attempt: Attempt) -> ChatRequest:
         request = self.plan.request

@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import logging
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import Distribution, EntryPoint, distributions
 from time import perf_counter
@@ -282,10 +282,9 @@ class Hooks:
                     result = await result
             elif type(result) is GeneratorType:
                 result = list(result)
-        except (RequestError, Unavailable):  # said on purpose: a refused request, a slot that is taken
-            raise
         except BaseException as error:
-            if _ours_to_end(error):
+            on_purpose = impl.hook in SAYS_NO.get(type(error), ())  # a refused request, a slot that is taken
+            if on_purpose or ours_to_end(error):
                 raise
             self.fault(impl, locate(error))
             return None
@@ -320,15 +319,16 @@ class Hooks:
             )
 
     @asynccontextmanager
-    async def lifespan(self, router: Any) -> Any:
-        """Open every plugin in order, close them in reverse.
+    async def lifespan(self, router: Any) -> AsyncIterator[None]:
+        """Open every plugin in order, close them in reverse, each whatever the others do.
 
         A plugin that fails to open is switched off and named; a required one stops the start.
         """
         async with AsyncExitStack() as stack:
             for impl in self.impls["lifespan"]:
+                life = impl.call(router)
                 try:
-                    await stack.enter_async_context(asynccontextmanager(impl.call)(router))
+                    await anext(life)
                 except Exception as error:
                     name = impl.instance.name
                     if impl.instance.required:
@@ -338,11 +338,31 @@ class Hooks:
                     told = error if isinstance(error, RouterpoolError) else locate(error)
                     log.error("plugin %s failed to start and is switched off: %s", name, told)
                     self.switch(name, False)
+                else:
+                    stack.push_async_callback(self._close, impl, life)
             yield
 
+    async def _close(self, impl: Impl, life: AsyncIterator[None]) -> None:
+        try:
+            await anext(life)
+        except StopAsyncIteration:
+            return
+        except Exception as error:
+            self.fault(impl, locate(error))
+        else:
+            self.fault(impl, "yielded more than once")
+
     def gather(self, hook: str, *args: Any) -> list[tuple[Instance, Any]]:
-        """Ask all implementations of a start-time hook (`register_*`), which may not be async; faults raise."""
-        return [(impl.instance, item) for impl in self.impls[hook] for item in (impl.call(*args) or ())]
+        """Ask all implementations of a start-time hook (`register_*`), which may not be async; a fault names them."""
+        gathered = []
+        for impl in self.impls[hook]:
+            instance = impl.instance
+            try:
+                gathered += [(instance, item) for item in impl.call(*args) or ()]
+            except Exception as error:
+                who = f"plugin {instance.name!r} of {instance.distribution} {instance.version}"
+                raise PluginError(f"{who} fails in {hook}: {type(error).__name__}: {error}") from error
+        return gathered
 
 
 HOOKS: tuple[str, ...] = tuple(
@@ -370,7 +390,11 @@ def _impl(hook: str, impl: pluggy.HookImpl, instance: Instance) -> Impl:
     return Impl(hook, instance, call, inspect.iscoroutinefunction(function), ACCEPTS.get(hook))
 
 
-def _ours_to_end(error: BaseException) -> bool:
+SAYS_NO: Mapping[type[BaseException], frozenset[str]] = {RequestError: REFUSABLE, Unavailable: frozenset({"reserve"})}
+"""The errors by which a hook says no on purpose, and where it may."""
+
+
+def ours_to_end(error: BaseException) -> bool:
     """Whether an error is a real cancellation or interrupt, and not one that a plugin made up."""
     if isinstance(error, KeyboardInterrupt):
         return True

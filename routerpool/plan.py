@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from math import isfinite
 from typing import Any, TypeVar
 
 from attrs import define, evolve, field, frozen
 
 from routerpool.catalog import Catalog, Snapshot
 from routerpool.errors import RequestError, nearest
-from routerpool.hooks import Hooks, Impl, Instance
+from routerpool.hooks import Hooks, Impl, Instance, locate
 from routerpool.provider import may_see
 from routerpool.record import cost_of
 from routerpool.request import needs_of, session_of
@@ -258,12 +257,12 @@ class Planner:
         good: list[T] = []
         try:
             for item in answer:
-                if isinstance(item, kind) and item.candidate.key in known:
+                if isinstance(item, kind) and getattr(item.candidate, "key", None) in known:
                     good.append(item)
                 else:
                     self.hooks.fault(impl, f"answered with something that is no {kind.__name__} of a candidate")
-        except TypeError:
-            self.hooks.fault(impl, f"answered with {type(answer).__name__} instead of an iterable")
+        except Exception as error:
+            self.hooks.fault(impl, f"answered with {type(answer).__name__}, which breaks: {locate(error)}")
         return good
 
     # Who should
@@ -322,7 +321,7 @@ class Planner:
         """An opinion whose every score is a number in [0, 1] about a candidate; the rest is a fault and left out."""
         impl = next(impl for impl in self.hooks.impls["score"] if impl.instance.name == name)
         scores = self._checked(impl, answer, Score, candidates)
-        sound = [score for score in scores if isfinite(score.points) and 0.0 <= score.points <= 1.0]
+        sound = [score for score in scores if type(score.points) in NUMBERS and 0.0 <= score.points <= 1.0]
         if len(sound) != len(scores):
             self.hooks.fault(impl, "gave points outside [0, 1]")
         whole = isinstance(answer, (list, tuple)) and len(sound) == len(answer)
@@ -400,6 +399,7 @@ class Planner:
 PIN, PIN_WEIGHT = "pin", 100.0
 """The strategy that weighs in every profile unless the profile says `pin: 0`: a conversation stays where it is."""
 
+NUMBERS = (float, int)
 NOBODY = ("no_candidate", "nobody can answer")
 
 

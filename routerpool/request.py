@@ -112,8 +112,7 @@ def read_hints(router: Any, headers: Iterable[tuple[str, str]] = ()) -> Hints:
             raise RequestError("invalid_request", "`router` must be an object", param="router")
         for name, value in router.items():
             key, divisor = CAMEL_HINTS.get(name, (name, None))
-            scaled = divisor is not None and isinstance(value, (int, float)) and not isinstance(value, bool)
-            parsed = _hint(key, value / divisor if scaled else value, f"router.{name}")
+            parsed = _hint(key, value, f"router.{name}", divisor)
             if key == "privacy" and values.get("privacy") is not None and parsed is not None:
                 parsed = max(parsed, values["privacy"])
             if key == "privacy" and parsed is None:
@@ -122,14 +121,14 @@ def read_hints(router: Any, headers: Iterable[tuple[str, str]] = ()) -> Hints:
     return Hints(**values)
 
 
-def _hint(name: str, value: Any, place: str) -> Any:
+def _hint(name: str, value: Any, place: str, divisor: float | None = None) -> Any:
     reader = HINTS.get(name)
     if reader is None:
         known = nearest(name, HINTS) or " (known are " + ", ".join(HINTS) + ")"
         raise RequestError("invalid_request", f"`{place}` is no hint we know{known}", param=place)
     try:
-        return reader(value)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return reader(value) if divisor is None or value is None else reader(_number(value) / divisor)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         expected = EXPECTED.get(reader, "has the wrong shape")
         raise RequestError("invalid_request", f"`{place}` {expected}", param=place) from error
 
@@ -155,12 +154,16 @@ def _names(value: Any) -> tuple[str, ...]:
 def _seconds(value: Any) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool):
-        raise TypeError
-    seconds = float(value)
+    seconds = _number(value)
     if not 0 <= seconds < 1e7:
         raise ValueError
     return seconds
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool):
+        raise TypeError
+    return float(value)
 
 
 def _flag(value: Any) -> bool:
@@ -269,4 +272,7 @@ def sent_body(request: ChatRequest, model: str) -> dict[str, Any]:
     if request.stream:
         body["stream"] = True
         body["stream_options"] = {**(request.params.get("stream_options") or {}), "include_usage": True}
+    else:
+        body.pop("stream", None)
+        body.pop("stream_options", None)
     return body

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from routerpool.hooks import Hooks, Impl, locate
@@ -63,7 +63,7 @@ class Rewriting:
         """What the transformers still held back."""
         out: list[dict[str, Any]] = []
         for index, (impl, rewriter) in enumerate(tuple(self._rewriters)):
-            held = self._guarded(impl, rewriter, rewriter.end)
+            held = self._guarded(impl, rewriter, "end")
             out += self._through(held or [], index + 1)
         return b"".join(event_bytes(event) for event in out)
 
@@ -71,7 +71,10 @@ class Rewriting:
         """A plain answer, rewritten."""
         for impl, rewriter in tuple(self._rewriters):
             try:
-                body = rewriter.answer(body)
+                made = rewriter.answer(body)
+                if not isinstance(made, dict):
+                    raise TypeError("answer")
+                body = made
             except Exception as error:
                 self._drop(impl, rewriter, error)
         return body
@@ -80,19 +83,22 @@ class Rewriting:
         for impl, rewriter in self._rewriters[first:]:
             passed: list[dict[str, Any]] = []
             for event in events:
-                made = self._guarded(impl, rewriter, rewriter.event, event)
+                made = self._guarded(impl, rewriter, "event", event)
                 passed += [event] if made is None else made
             events = passed
         return events
 
     def _guarded(
-        self, impl: Impl | None, rewriter: Rewriter, call: Callable[..., Iterable[dict[str, Any]]], *args: Any
+        self, impl: Impl | None, rewriter: Rewriter, name: str, *args: dict[str, Any]
     ) -> list[dict[str, Any]] | None:
         try:
-            return list(call(*args))
+            made = list(getattr(rewriter, name)(*args))
+            if not all(isinstance(event, dict) for event in made):
+                raise TypeError(name)
         except Exception as error:
             self._drop(impl, rewriter, error)
             return None
+        return made
 
     def _drop(self, impl: Impl | None, rewriter: Rewriter, error: Exception) -> None:
         self._rewriters = [pair for pair in self._rewriters if pair[1] is not rewriter]

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -61,7 +61,7 @@ class Router:
         self.providers, self.owners = self._collect_providers()
         self.catalog = Catalog(self.providers)
         self.planner = Planner(config, self.hooks, self.catalog, self.owners)
-        self.engine = Engine(config, self.hooks, self.providers, lambda: self.session)
+        self.engine = Engine(config, self.hooks, self.providers, lambda: self.session, self.planner.refusal)
         self.admission = Admission(config.limits)
         self.store = Store(config.store)
         self.notes: list[str] = []
@@ -204,9 +204,6 @@ class Router:
         except RequestError:
             await self._refused(_unplanned(request), arrival)
             raise
-        if not plan.ranked and not self.hooks.impls["intercept"]:
-            await self._refused(plan, arrival)
-            raise self.planner.refusal(plan)
         await self.engine.run(plan, profile, sink, arrival)
 
     async def _refused(self, plan: Plan, arrival: Arrival, *, gone: bool = False) -> None:
@@ -304,8 +301,10 @@ class Router:
         """What `doctor` tells: every plugin's findings, and what the core sees itself."""
         reports = [Report(level=Level.NOTE, text=note, subject="start") for note in self.notes]
         for impl, told in await self.hooks.collect("check", Probe(env=self.env, network=network)):
+            if not isinstance(told, Iterable):
+                self.hooks.fault(impl, f"answered with {type(told).__name__} instead of reports")
+                continue
             reports += [report for report in told if isinstance(report, Report)]
-            del impl
         for name, reason in self.catalog.silent.items():
             reports.append(
                 Report(

@@ -8,6 +8,10 @@ DONE = b"data: [DONE]\n\n"
 """The terminal marker of a chat-completions stream."""
 
 
+MARK = b"\xef\xbb\xbf"
+"""UTF-8's byte order mark."""
+
+
 class Cutter:
     r"""Cuts a byte stream into whole SSE events, whichever line ends it uses and wherever it is split.
 
@@ -25,13 +29,13 @@ class Cutter:
     def feed(self, data: bytes) -> bytes:
         """All events that are whole now, as they came, or b"" when none is; a too long one is a ValueError."""
         if self._start and data:
-            if b"\xef\xbb\xbf".startswith(data[:3]) and len(self._rest) + len(data) < 3:
-                self._rest += data
-                return b""
             data = bytes(self._rest) + data
             self._rest.clear()
+            if len(data) < len(MARK) and MARK.startswith(data):
+                self._rest += data
+                return b""
             self._start = False
-            data = data.removeprefix(b"\xef\xbb\xbf")
+            data = data.removeprefix(MARK)
         if self._skip or b"\r" in data:
             data = self._normalised(data)
         if not self._rest and data.endswith(b"\n\n"):

@@ -186,17 +186,19 @@ class Stream:
 
     def _sound(self, block: bytes) -> bool:
         """Whether every event of a block without marks is a JSON object; the common way, so without a closer look."""
-        count = 0
+        count, progress = 0, False
         try:
             for event in (block,) if block.find(b"\n\n") == len(block) - 2 else split_events(block):
                 data = event_data(event)
                 if data is not None:
-                    if type(loads(data)) is not dict:
+                    parsed = loads(data)
+                    if type(parsed) is not dict:
                         return False
                     count += 1
+                    progress = progress or _has_content(parsed)
         except ValueError:
             return False
-        self.progress = count > 0
+        self.progress = progress
         self.events += count
         if self.events > self._most_events:
             self._fail(FailureKind.SERVER, "the stream is far longer than the request allows")
@@ -244,6 +246,20 @@ class Stream:
 
     def _fail(self, kind: FailureKind, what: str) -> None:
         self.broken(Failure(kind=kind, message=f"{self._name}: {what}"))
+
+
+def _has_content(event: dict[str, Any]) -> bool:
+    """Whether a chunk brings anything but its role; one that is shaped oddly counts as content."""
+    choices = event.get("choices")
+    if not isinstance(choices, list):
+        return "choices" not in event
+    for choice in choices:
+        delta = choice.get("delta") if isinstance(choice, dict) else None
+        if isinstance(delta, dict):
+            for name, value in delta.items():
+                if value and name != "role":
+                    return True
+    return False
 
 
 def _wants_a_look(block: bytes) -> bool:

@@ -90,14 +90,15 @@ def _part(message: Any) -> Delta | None:
     else:
         text, other = content if isinstance(content, str) else "", False
     reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
-    calls = message.get("tool_calls") or ()
+    given = message.get("tool_calls")
+    calls = given if isinstance(given, (list, tuple)) else ()
     if message.get("function_call"):
         calls = [*calls, {"type": "function", "function": message["function_call"]}]
     other = bool(other or message.get("refusal") or message.get("audio") or message.get("reasoning_details"))
     return Delta(
         text,
         reasoning if isinstance(reasoning, str) else "",
-        calls if isinstance(calls, (list, tuple)) else (),
+        calls,
         None,
         other,
     )

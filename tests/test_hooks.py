@@ -313,7 +313,6 @@ def test_what_a_reservation_says_on_purpose_passes_through(error: Exception) -> 
     assert hooks.instances["strict"].faults == 0
 
 
-@pytest.mark.xfail(strict=True, reason="Hooks.run lets RequestError and Unavailable of every hook pass, not of some")
 @pytest.mark.parametrize("error", [RequestError("privacy_blocked", "no"), Unavailable("busy", 1.0)])
 @pytest.mark.parametrize("hook", ["status", "on_success", "record_usage"])
 def test_nobody_can_refuse_a_request_that_is_answered(hook: str, error: Exception) -> None:
@@ -496,7 +495,6 @@ def test_what_plugins_register_is_gathered_with_its_owner_and_none_is_nothing() 
     assert gathered == [("two", "a"), ("two", "b"), ("lazy", "c")]
 
 
-@pytest.mark.xfail(strict=True, reason="Hooks.gather lets a plugin's error out bare, without the plugin's name")
 def test_a_plugin_that_cannot_register_is_named() -> None:
     with pytest.raises(PluginError, match="'odd' of routerpool-odd"):
         hooks_of(odd=plugin("register_routes", breaks)).gather("register_routes")
@@ -812,7 +810,6 @@ def test_all_plugins_are_closed_although_one_fails_to_close() -> None:
     assert log[:6] == ["+one", "+bad", "+three", "-three", "-bad", "-one"]
 
 
-@pytest.mark.xfail(strict=True, reason="Hooks.lifespan throws another plugin's error into the `yield` of this one")
 def test_a_plugin_of_the_manuals_form_is_closed_when_a_later_one_stops_the_start() -> None:
     log: list[str] = []
 
@@ -831,7 +828,6 @@ def test_a_plugin_of_the_manuals_form_is_closed_when_a_later_one_stops_the_start
     assert log == ["open", "closed"]
 
 
-@pytest.mark.xfail(strict=True, reason="Hooks.lifespan lets the error of a plugin that fails to close out of the stop")
 def test_a_plugin_that_fails_to_close_is_named_and_the_stop_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with hooks_of(bad=House("bad", [], "close")).lifespan(None):

@@ -110,7 +110,6 @@ HEALTHY: dict[str, bytes] = {
     "words after the end": PLAIN + sse(WORDS[0], {"error": {"message": "too late"}}) + b"junk\n\n",
     "compact JSON": PLAIN.replace(b'": ', b'":').replace(b", ", b","),
 }
-SPLIT_MARK = "the mark is kept back at its first byte but not at its second"
 
 
 @pytest.mark.parametrize("name", HEALTHY)
@@ -142,7 +141,6 @@ def test_a_healthy_stream_may_come_byte_by_byte(name: str) -> None:
     assert end.stream.state is State.DONE
 
 
-@pytest.mark.xfail(strict=True, reason=f"Cutter.feed: {SPLIT_MARK}")
 def test_a_byte_order_mark_may_come_byte_by_byte() -> None:
     assert drive(bytes([byte]) for byte in HEALTHY["a byte order mark"]).events == ANSWER
 
@@ -512,7 +510,6 @@ def test_progress_is_content_and_not_comments(data: bytes, progress: bool) -> No
 
 
 @pytest.mark.parametrize("event", [chunk(), ROLE, {"id": "c1", "choices": []}, chunk({"content": None})])
-@pytest.mark.xfail(strict=True, reason="Stream._sound takes every JSON object for progress")
 def test_chunks_without_content_are_no_progress(event: dict[str, Any]) -> None:
     stream = opened()
     stream.feed(sse(event))

@@ -326,7 +326,6 @@ def test_tool_calls_of_another_shape_are_none(calls: Any) -> None:
 
 
 @pytest.mark.parametrize("calls", [5, True])
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="wire._part unpacks `tool_calls` before it looks what it is")
 def test_tool_calls_of_another_shape_beside_a_function_call_are_none(calls: Any) -> None:
     assert delta(tool_calls=calls, function_call={"name": "f"}).meaningful
 
