@@ -75,6 +75,7 @@ class Deadline:
         task = asyncio.current_task()
         self._task = task
         self._cancelling = task.cancelling() if task is not None else 0
+        self._at = inf  # what an earlier block has set is over
         self.expired = None
         return self
 
@@ -90,6 +91,8 @@ class Deadline:
 
     def _fire(self) -> None:
         self._handle = None
+        if self._at == inf:
+            return
         if self._loop.time() < self._at:
             self._handle = self._loop.call_at(self._at, self._fire)
         elif self._task is not None and self.expired is None:

@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from routerpool.engine import Served
 from routerpool.errors import RequestError
+from routerpool.journey import Served
 from routerpool.sse import DONE
 from routerpool.types import Answer
 from routerpool.wire import dumps, error_event, loads

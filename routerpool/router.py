@@ -20,9 +20,10 @@ from routerpool.config import Config, Problems
 from routerpool.connection import Connections
 from routerpool.deadline import DeadlinePassed
 from routerpool.detection import zero_config
-from routerpool.engine import Arrival, Engine, Sink
+from routerpool.engine import Engine
 from routerpool.errors import AnswerError, PluginError, RequestError
 from routerpool.hooks import Hooks, Impl, Instance, make
+from routerpool.journey import Arrival, Sink
 from routerpool.plan import Planner
 from routerpool.provider import Provider
 from routerpool.record import record_of

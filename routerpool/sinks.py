@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from routerpool.engine import Served
 from routerpool.errors import AnswerError, RequestError
+from routerpool.journey import Served
 from routerpool.sse import event_data, split_events
 from routerpool.types import Answer
 from routerpool.wire import loads

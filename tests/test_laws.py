@@ -40,8 +40,8 @@ from routerpool import (
     hookimpl,
 )
 from routerpool.config import from_mapping
-from routerpool.engine import Served
 from routerpool.hooks import Instance
+from routerpool.journey import Served
 from routerpool.router import new_id
 from routerpool.testing.upstream import Upstream
 from routerpool.types import Native
@@ -162,7 +162,7 @@ def router_of(providers: Sequence[Fake], plugins: Mapping[str, Any] | None = Non
     instances += [Instance(provider.name, provider, provider.name) for provider in providers]
     router = Router(parsed, instances)
     session: Any = None
-    router.engine.session = lambda: session
+    router.engine.services = evolve(router.engine.services, session=lambda: session)
     return router
 
 

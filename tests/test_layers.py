@@ -55,6 +55,8 @@ LAYERS = (
     "stream",
     "rewriting",
     "fallback",
+    "journey",
+    "exchange",
     "engine",
     "admission",
     "sinks",

@@ -139,7 +139,7 @@ def test_without_the_check_at_the_socket_the_property_above_would_fail(
     upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The property has teeth: a stale plan does reach a remote provider once the one check is gone."""
-    monkeypatch.setattr("routerpool.engine.may_see", lambda *_: True)
+    monkeypatch.setattr("routerpool.exchange.may_see", lambda *_: True)
     config = pool(upstream, {"r9": False, "home": True})
     body = {"model": "auto", "messages": [{"role": "user", "content": MARKER}], "router": {"privacy": "private"}}
     asyncio.run(send(config, body, [], True, Witness()))

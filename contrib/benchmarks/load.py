@@ -32,7 +32,14 @@ TEXT = (
 
 
 def request_bytes(
-    size: int, *, host: str, script: str | None = None, tools: bool = False, accents: bool = False, headers: str = ""
+    size: int,
+    *,
+    host: str,
+    script: str | None = None,
+    tools: bool = False,
+    accents: bool = False,
+    key: str = "none",
+    headers: str = "",
 ) -> bytes:
     """A whole HTTP request with a chat body of about `size` bytes, in messages of some 1,500 characters at most.
 
@@ -57,7 +64,7 @@ def request_bytes(
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
         f"Accept: */*\r\nUser-Agent: bench\r\n"
-        f"Authorization: Bearer none\r\n{headers}Content-Length: {len(data)}\r\n\r\n"
+        f"Authorization: Bearer {key}\r\n{headers}Content-Length: {len(data)}\r\n\r\n"
     )
     return head.encode() + data
 

@@ -128,7 +128,7 @@ def table(report: Report) -> str:
         mark = "" if kept is None else "kept" if kept else "BEYOND"
         rows.append([figure.title, figure.unit, *cells, *ratios, figure.bound(), mark])
     wrong = [str(sum(report.errors.get(name, {}).values())) for name in names]
-    rows.append(["wrong or missing answers", "", *wrong, "", "", "0", "BEYOND" if report.errors else "kept"])
+    rows.append(["wrong or missing answers", "", *wrong, "", "", "0", "BEYOND" if report.errors.get(OURS) else "kept"])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [_line(row, widths) for row in rows]
     lines.insert(1, "-" * len(lines[0]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -43,6 +44,7 @@ class Target:
     port: int
     env: Mapping[str, str] = Factory(dict)
     headers: str = ""
+    key: str = "none"
     process: subprocess.Popen[bytes] | None = None
     said: IO[bytes] = Factory(tempfile.TemporaryFile)
 
@@ -51,7 +53,9 @@ class Target:
     ) -> bytes:
         """A request for this one."""
         host = f"127.0.0.1:{self.port}"
-        return request_bytes(size, host=host, script=script, tools=tools, accents=accents, headers=self.headers)
+        return request_bytes(
+            size, host=host, script=script, tools=tools, accents=accents, key=self.key, headers=self.headers
+        )
 
     def start(self) -> float:
         """Start it, and say how many seconds went by until its first answer."""
@@ -192,8 +196,9 @@ def litellm(behind: Target, folder: Path) -> Target:
     path.write_text(yaml.safe_dump({"model_list": [{"model_name": "auto", "litellm_params": parameters}]}))
     port = free_port()
     arguments = ["--config", str(path), "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
-    quiet = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "LITELLM_TELEMETRY": "False"}
-    return Target("litellm", [command, *arguments], port, env=quiet)
+    key = f"sk-{secrets.token_hex(32)}"  # it does not start without one
+    env = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "LITELLM_MASTER_KEY": key}
+    return Target("litellm", [command, *arguments], port, env=env, key=key)
 
 
 def portkey(behind: Target, _: Path) -> Target:

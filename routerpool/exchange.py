@@ -1,0 +1,262 @@
+"""One exchange with one provider: sent, judged at the gate, passed on, and ended visibly if it breaks."""
+
+from __future__ import annotations
+
+import logging
+
+import aiohttp
+from attrs import evolve
+
+from routerpool.deadline import DeadlinePassed
+from routerpool.errors import RequestError
+from routerpool.failures import failure_of_exception
+from routerpool.hooks import Impl, locate
+from routerpool.hookspecs import Rewriter
+from routerpool.journey import Journey
+from routerpool.provider import Provider, Upstream, may_see, read_all
+from routerpool.rewriting import Disclosure, Rewriting
+from routerpool.stream import State, Stream
+from routerpool.types import Answer, Attempt, ChatRequest, Failure, FailureKind, Opening, Outcome, Usage
+from routerpool.wire import answer_opening, dumps, loads, read_error, read_usage
+
+__all__ = ["CLIENT_LEFT", "Exchange"]
+
+log = logging.getLogger("routerpool.exchange")
+
+ERROR_BODY_BYTES = 1 << 20
+
+FEW_TOKENS = 16
+"""An answer capped at this many tokens or fewer may well be empty."""
+
+PASSED = {
+    "first_event": "no first event in time",
+    "idle": "it fell silent",
+    "answer": "no answer in time",
+    "stream": "the stream never ended",
+    "shutting_down": "this server is shutting down",
+}
+"""What each limit's passing means, in words."""
+
+CLIENT_LEFT = ("client_gone", "client_slow")
+
+
+class Exchange:
+    """An attempt at the socket. Nothing reaches the client before the first meaningful event; then no way back."""
+
+    def __init__(self, journey: Journey, attempt: Attempt) -> None:
+        self.journey = journey
+        self.attempt = attempt
+        self.candidate = attempt.candidate
+        self.provider: Provider = journey.services.providers[attempt.candidate.provider]
+        self.hooks = journey.services.hooks
+        self.config = journey.services.config
+        self.limits = journey.services.config.limits
+        self.deadline = journey.deadline
+
+    async def run(self, request: ChatRequest) -> Failure | None:
+        """Send `request`; the failure, or None when the client has been answered, well or brokenly."""
+        journey, provider, candidate = self.journey, self.provider, self.candidate
+        if not may_see(provider, candidate, journey.plan.features.privacy, self.config.privacy.remote_allows):
+            log.error("%s was planned for a request that it may not see; it was not sent", candidate.key)
+            return Failure(kind=FailureKind.FORBIDDEN, message=f"{candidate.key} may not see this privacy class")
+        journey.sent += 1
+        upstream: Upstream | None = None
+        failure: Failure | None
+        try:
+            with self.deadline:
+                if request.stream:
+                    self.deadline.set(min(self.limits.first_event_seconds, journey.budget_left()), "first_event")
+                else:
+                    self.deadline.set(self.limits.answer_seconds, "answer")
+                upstream = await provider.send(self.attempt, request, journey.services.session())
+                failure = await self._exchange(upstream)
+        except DeadlinePassed as passed:
+            if passed.why in CLIENT_LEFT:
+                raise
+            failure = Failure(kind=FailureKind.TIMEOUT, message=f"{provider.name}: {PASSED[passed.why]}")
+        except RequestError as error:
+            if not journey.committed:
+                raise
+            failure = Failure(kind=FailureKind.INTERRUPTED, message=error.message)
+        except Exception as error:
+            failure = failure_of_exception(provider.name, error)
+            if failure.kind is FailureKind.SERVER and not isinstance(error, (aiohttp.ClientError, OSError, ValueError)):
+                log.error("provider %s failed: %s", provider.name, locate(error))
+        finally:
+            if upstream is not None:
+                upstream.close()
+        if failure is None or not journey.committed:
+            return failure
+        await self._break_off(failure)
+        return None
+
+    async def _exchange(self, upstream: Upstream) -> Failure | None:
+        if not 200 <= upstream.status < 300:
+            body = await read_all(upstream, ERROR_BODY_BYTES)
+            return self.provider.failure(upstream.status, upstream.headers, body)
+        if not self.attempt.request.stream:
+            return await self._plain(upstream)
+        content_type = upstream.headers.get("Content-Type", "")
+        if "html" in content_type or "json" in content_type:
+            body = await read_all(upstream, ERROR_BODY_BYTES)
+            if _holds_error(body):
+                return self.provider.failure(upstream.status, upstream.headers, body)
+            return self._no_answer(f"answered a stream with {content_type[:40]}")
+        return await self._streamed(upstream)
+
+    async def _plain(self, upstream: Upstream) -> Failure | None:
+        journey = self.journey
+        body = await read_all(upstream, self.limits.upstream_bytes)
+        try:
+            parsed = loads(body)
+        except ValueError:
+            return self._no_answer("answered with something else than JSON")
+        found = answer_opening(parsed)
+        if read_error(parsed) is not None:
+            return self.provider.failure(upstream.status, upstream.headers, body)
+        if found is None:
+            return self._no_answer("answered with no chat completion")
+        opening, meaningful = found
+        if not (meaningful or self._may_be_empty() or opening.finish_reason in ("length", "content_filter")):
+            return self._no_answer("answered with nothing", FailureKind.EMPTY)
+        failure = await self._judge(opening)
+        if failure is not None:
+            return failure
+        journey.answered_by(self.candidate)
+        rewriting = await self._rewriting()
+        if rewriting is not None:
+            body = dumps(rewriting.answer(parsed))
+        said = len(opening.text) + len(opening.reasoning)
+        await self._succeed(read_usage(parsed) or journey.estimated(max(said // 4, 1)))
+        await journey.to_client(
+            journey.sink.plain(Answer(status=200, content_type="application/json", body=body), journey.served())
+        )
+        return None
+
+    async def _streamed(self, upstream: Upstream) -> Failure | None:
+        journey = self.journey
+        options = self.attempt.request.params.get("stream_options") or {}
+        journey.stream = stream = Stream(
+            self.provider.name,
+            lambda data: self.provider.failure(upstream.status, upstream.headers, data),
+            strip_usage=not options.get("include_usage"),
+            may_be_empty=self._may_be_empty(),
+            limit=self.limits.event_bytes,
+            hold_limit=self.limits.upstream_bytes if journey.profile.buffer else 4 * self.limits.event_bytes,
+            most_events=self._most_events(),
+        )
+        ended = False
+        while not ended and (stream.state is State.HELD or (journey.profile.buffer and not stream.over)):
+            data = await upstream.chunk()
+            stream.feed(data)
+            ended = not data or stream.ended
+            if ended:
+                stream.end()
+        if stream.over:
+            return stream.failure
+        failure = await self._judge(stream.opening(complete=ended))
+        if failure is not None:
+            return failure
+        rewriting = await self._rewriting()
+        journey.answered_by(self.candidate)
+        journey.committed = True
+        journey.arrival.commit()
+        await journey.to_client(journey.sink.open(journey.served()))
+        failure = await self._relay(stream, upstream, rewriting)
+        if failure is not None:
+            return failure
+        if rewriting is not None and (rest := rewriting.end()):
+            await journey.to_client(journey.sink.write(rest))
+        await self._succeed(stream.usage or journey.estimated(stream.output_estimate()))
+        await journey.to_client(journey.sink.close())
+        return None
+
+    async def _relay(self, stream: Stream, upstream: Upstream, rewriting: Rewriting | None) -> Failure | None:
+        """Pass the stream on; why it broke, if it did. This loop is the price of every chunk: keep it bare."""
+        idle, deadline, write = self.limits.idle_seconds, self.deadline, self.journey.sink.write
+        deadline.last(self.limits.stream_seconds, "stream")
+        out, ended = stream.open(), False
+        stream.progress = True
+        while True:
+            if stream.progress:  # comments and empty chunks are no progress: a stall behind them still shows
+                deadline.set(idle, "client_slow")
+            if out:
+                await self.journey.to_client(write(rewriting.block(out) if rewriting else out))
+            if ended or stream.state is not State.OPEN:
+                return stream.failure
+            if stream.progress:
+                deadline.set(idle, "idle")
+            if stream.ended:
+                data = b""
+            else:
+                data = await upstream.chunk()
+            if data:
+                out = stream.feed(data)
+            else:
+                out, ended = stream.end(), True
+
+    async def _break_off(self, failure: Failure) -> None:
+        """The client has seen a part: end its stream so that nobody can take the part for the whole."""
+        journey = self.journey
+        failure = evolve(failure, kind=FailureKind.INTERRUPTED, first_byte_sent=True)
+        journey.outcome = Outcome.TRUNCATED
+        journey.tried.append((self.candidate, failure))
+        if journey.stream is not None:
+            journey.usage = journey.stream.usage or journey.estimated(journey.stream.output_estimate())
+        if self.deadline.left is None:  # else it was we who broke it off
+            await self.hooks.collect("on_failure", self.attempt, failure)
+        await journey.record()
+        message = f"{self.candidate.key} broke off in the middle of its answer: {failure.message}"
+        await journey.to_client(journey.sink.fail(RequestError("upstream_interrupted", message)))
+
+    # What an exchange needs
+
+    def _no_answer(self, words: str, kind: FailureKind = FailureKind.SERVER) -> Failure:
+        return Failure(kind=kind, message=f"{self.provider.name} {words}")
+
+    async def _judge(self, opening: Opening) -> Failure | None:
+        for impl in self.hooks.impls["judge"]:
+            failure: Failure | None = await self.hooks.run(impl, self.attempt, opening)
+            if failure is not None:
+                return failure
+        return None
+
+    async def _rewriting(self) -> Rewriting | None:
+        rewriters: list[tuple[Impl | None, Rewriter]] = list(await self.hooks.collect("rewrite", self.attempt))
+        config = self.config
+        model = self.attempt.request.model if config.response_model == "requested" else None
+        router = None
+        if config.transparency == "body":
+            served = self.journey.served()
+            router = {"candidate": self.candidate.key, "profile": served.profile, "attempts": served.attempts}
+        if model is not None or router is not None:
+            rewriters.append((None, Disclosure(model, router)))
+        return Rewriting(self.hooks, rewriters) if rewriters else None
+
+    async def _succeed(self, usage: Usage) -> None:
+        self.journey.usage = usage
+        self.journey.outcome = Outcome.ANSWERED
+        if self.hooks.impls["on_success"]:
+            await self.hooks.collect("on_success", self.attempt, usage)
+        await self.journey.record()
+
+    def _cap(self) -> int | None:
+        params = self.journey.plan.request.params
+        cap = params.get("max_completion_tokens") or params.get("max_tokens")
+        return cap if isinstance(cap, int) and cap > 0 else None
+
+    def _may_be_empty(self) -> bool:
+        cap = self._cap()
+        return cap is not None and cap <= FEW_TOKENS
+
+    def _most_events(self) -> int | None:
+        """An event is a token or more: well over twice the cap is a provider that does not stop by itself."""
+        cap = self._cap()
+        return None if cap is None else 2 * cap + 256
+
+
+def _holds_error(body: bytes) -> bool:
+    try:
+        return read_error(loads(body)) is not None
+    except ValueError:
+        return False
