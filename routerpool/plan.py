@@ -321,7 +321,7 @@ class Planner:
         """An opinion whose every score is a number in [0, 1] about a candidate; the rest is a fault and left out."""
         impl = next(impl for impl in self.hooks.impls["score"] if impl.instance.name == name)
         scores = self._checked(impl, answer, Score, candidates)
-        sound = [score for score in scores if type(score.points) in NUMBERS and 0.0 <= score.points <= 1.0]
+        sound = [score for score in scores if isinstance(score.points, NUMBERS) and 0.0 <= score.points <= 1.0]
         if len(sound) != len(scores):
             self.hooks.fault(impl, "gave points outside [0, 1]")
         whole = isinstance(answer, (list, tuple)) and len(sound) == len(answer)
