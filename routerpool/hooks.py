@@ -38,6 +38,9 @@ SLOW_SECONDS = 0.05
 HOOK_SECONDS = 5.0
 """An `async def` hook on a request's way is given up after this long."""
 
+OPEN_SECONDS = 300.0
+"""A plugin that has not opened after this long is switched off; loading a large model may take minutes."""
+
 ACCEPTS: Mapping[str, type] = {
     "classify": Features,
     "mutate": ChatRequest,
@@ -328,7 +331,8 @@ class Hooks:
             for impl in self.impls["lifespan"]:
                 life = impl.call(router)
                 try:
-                    await anext(life)
+                    async with asyncio.timeout(OPEN_SECONDS):
+                        await anext(life)
                 except Exception as error:
                     name = impl.instance.name
                     if impl.instance.required:

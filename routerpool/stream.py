@@ -192,7 +192,7 @@ class Stream:
                 data = event_data(event)
                 if data is not None:
                     parsed = loads(data)
-                    if type(parsed) is not dict:
+                    if type(parsed) is not dict or "choices" not in parsed:
                         return False
                     count += 1
                     progress = progress or _has_content(parsed)
@@ -249,11 +249,9 @@ class Stream:
 
 
 def _has_content(event: dict[str, Any]) -> bool:
-    """Whether a chunk brings anything but its role; one that is shaped oddly counts as content."""
+    """Whether a chunk brings anything but its role."""
     choices = event.get("choices")
-    if not isinstance(choices, list):
-        return "choices" not in event
-    for choice in choices:
+    for choice in choices if isinstance(choices, list) else ():
         delta = choice.get("delta") if isinstance(choice, dict) else None
         if isinstance(delta, dict):
             for name, value in delta.items():

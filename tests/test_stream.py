@@ -525,3 +525,10 @@ def test_progress_is_told_anew_for_each_piece() -> None:
         told.append(stream.progress)
 
     assert told == [True, False, True, False]
+
+
+def test_a_problem_document_in_an_open_stream_is_an_error_and_no_content() -> None:
+    stream = opened()
+    out = stream.feed(b'data: {"title": "Internal Server Error", "detail": "it broke", "status": 500}\n\n')
+    assert out == b""
+    assert stream.state is State.BROKEN
