@@ -25,6 +25,7 @@ Plane = Literal["open", "user", "admin"]
 """What a route is: open to all (health), for those who ask models, for those who look after the router."""
 
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+MANY_NAMES = 64
 LOCAL_NAMES = frozenset({"localhost"})
 
 
@@ -37,6 +38,7 @@ class Access:
         self._hosts = LOCAL_NAMES | {name.lower() for name in config.allowed_hosts}
         if not _is_address(config.host):
             self._hosts |= {config.host.lower()}
+        self._good: set[str] = set()  # Host headers that were found to be ours
         self._any_host = "*" in config.allowed_hosts
         self.origins = frozenset(config.allowed_origins)
 
@@ -61,10 +63,14 @@ class Access:
         return ANYBODY if plane == "open" else self._identify(headers, plane)
 
     def _check_host(self, host: str) -> None:
+        if host in self._good:
+            return
         name = _host_name(host)
         if name is None or not (name in self._hosts or _is_address(name)):
             message = "this Host is not one of the server's names; add it to server.allowed_hosts if it is yours"
             raise RequestError("misdirected_host", message)
+        if len(self._good) < MANY_NAMES:
+            self._good.add(host)
 
     def _check_origin(self, headers: Mapping[str, str]) -> None:
         origin = headers.get("Origin")
@@ -78,7 +84,8 @@ class Access:
             raise RequestError("forbidden_origin", FOREIGN)
 
     def _check_type(self, headers: Mapping[str, str]) -> None:
-        kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        declared = headers.get("Content-Type", "")
+        kind = declared if declared == "application/json" else declared.partition(";")[0].strip().lower()
         if kind != "application/json" and not kind.endswith("+json"):
             raise RequestError("unsupported_media_type", "send the body as `Content-Type: application/json`")
         if headers.get("Content-Encoding", "identity").lower() != "identity":

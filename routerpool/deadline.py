@@ -23,10 +23,21 @@ class Deadline:
 
     The event loop's handle is armed once and re-arms itself when it finds that the time was moved on, so that a
     stream may call `set` for every chunk. Between two `with` blocks nothing is cut: call `set` inside each; what
-    `leave` said shows at the next one.
+    `leave` said shows at the next one. `why` names the limit that is set now.
     """
 
-    __slots__ = ("_at", "_cancelling", "_handle", "_last", "_last_why", "_loop", "_task", "_why", "expired", "left")
+    __slots__ = (
+        "_at",
+        "_cancelling",
+        "_handle",
+        "_last",
+        "_last_why",
+        "_loop",
+        "_task",
+        "expired",
+        "left",
+        "why",
+    )
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -34,7 +45,7 @@ class Deadline:
         self._handle: asyncio.TimerHandle | None = None
         self._cancelling = 0
         self._at = 0.0
-        self._why = ""
+        self.why = ""
         self._last = inf
         self._last_why = ""
         self.expired: str | None = None
@@ -45,7 +56,7 @@ class Deadline:
         at = self._loop.time() + seconds
         if at > self._last:
             at, why = self._last, self._last_why
-        self._at, self._why = at, why
+        self._at, self.why = at, why
         handle = self._handle
         if handle is None or at < handle.when():
             if handle is not None:
@@ -96,5 +107,5 @@ class Deadline:
         if self._loop.time() < self._at:
             self._handle = self._loop.call_at(self._at, self._fire)
         elif self._task is not None and self.expired is None:
-            self.expired = self._why
+            self.expired = self.why
             self._task.cancel()

@@ -12,7 +12,7 @@ from routerpool.errors import RequestError
 from routerpool.failures import failure_of_exception
 from routerpool.hooks import Impl, locate
 from routerpool.hookspecs import Rewriter
-from routerpool.journey import Journey
+from routerpool.journey import GONE, Journey
 from routerpool.provider import Provider, Upstream, may_see, read_all
 from routerpool.rewriting import Disclosure, Rewriting
 from routerpool.stream import State, Stream
@@ -173,25 +173,25 @@ class Exchange:
 
     async def _relay(self, stream: Stream, upstream: Upstream, rewriting: Rewriting | None) -> Failure | None:
         """Pass the stream on; why it broke, if it did. This loop is the price of every chunk: keep it bare."""
-        idle, deadline, write = self.limits.idle_seconds, self.deadline, self.journey.sink.write
+        idle, deadline, write, read = self.limits.idle_seconds, self.deadline, self.journey.sink.write, upstream.chunk
         deadline.last(self.limits.stream_seconds, "stream")
         out, ended = stream.open(), False
-        stream.progress = True
+        deadline.set(idle, "idle")
         while True:
-            if stream.progress:  # comments and empty chunks are no progress: a stall behind them still shows
-                deadline.set(idle, "client_slow")
             if out:
-                await self.journey.to_client(write(rewriting.block(out) if rewriting else out))
+                deadline.why = "client_slow"
+                try:
+                    await write(rewriting.block(out) if rewriting else out)
+                except GONE:
+                    raise DeadlinePassed("client_gone") from None
+                deadline.why = "idle"
             if ended or stream.state is not State.OPEN:
                 return stream.failure
-            if stream.progress:
-                deadline.set(idle, "idle")
-            if stream.ended:
-                data = b""
-            else:
-                data = await upstream.chunk()
+            data = b"" if stream.ended else await read()
             if data:
                 out = stream.feed(data)
+                if stream.progress:  # comments and empty chunks are no progress: a stall behind them still shows
+                    deadline.set(idle, "idle")
             else:
                 out, ended = stream.end(), True
 
@@ -222,8 +222,10 @@ class Exchange:
         return None
 
     async def _rewriting(self) -> Rewriting | None:
-        rewriters: list[tuple[Impl | None, Rewriter]] = list(await self.hooks.collect("rewrite", self.attempt))
         config = self.config
+        if not self.hooks.impls["rewrite"] and config.response_model == "served" and config.transparency != "body":
+            return None
+        rewriters: list[tuple[Impl | None, Rewriter]] = list(await self.hooks.collect("rewrite", self.attempt))
         model = self.attempt.request.model if config.response_model == "requested" else None
         router = None
         if config.transparency == "body":

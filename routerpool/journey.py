@@ -18,7 +18,11 @@ from routerpool.sections import Config, Profile
 from routerpool.stream import Stream
 from routerpool.types import Answer, Candidate, Failure, Outcome, Plan, Usage, UsageRecord
 
-__all__ = ["Arrival", "Journey", "Served", "Services", "Sink"]
+__all__ = ["GONE", "Arrival", "Journey", "Served", "Services", "Sink"]
+
+
+GONE = (ConnectionError, aiohttp.ClientConnectionError)
+"""What writing to a client raises once it has left."""
 
 
 @frozen(kw_only=True, slots=True)
@@ -44,8 +48,8 @@ class Sink(Protocol):
     async def open(self, served: Served) -> None:
         """Begin a stream."""
 
-    async def write(self, block: bytes) -> None:
-        """Send whole events; waits while the client reads slowly."""
+    def write(self, block: bytes) -> Awaitable[None]:
+        """Send whole events; waits while the client reads slowly. Asked for once the stream is open."""
 
     async def fail(self, error: RequestError) -> None:
         """End an open stream with an error that its reader cannot take for an end."""
@@ -132,7 +136,7 @@ class Journey:
         """Send something to the client; that it is gone is its leaving, and no failure of the provider."""
         try:
             await sending
-        except (ConnectionError, aiohttp.ClientConnectionError):
+        except GONE:
             raise DeadlinePassed("client_gone") from None
 
     def estimated(self, output: int) -> Usage:
@@ -144,6 +148,8 @@ class Journey:
         if self._recorded:
             return
         self._recorded = True
+        if not self.services.hooks.impls["record_usage"]:
+            return
         usage = self.usage
         if usage is None and self.stream is not None and self.committed:
             usage = self.estimated(self.stream.output_estimate())

@@ -41,6 +41,9 @@ SOLE_REASON: Mapping[str, tuple[str, str]] = {
     "context_window": ("context_length_exceeded", "the prompt fits no candidate's context window"),
 }
 
+MANY_CHOICES = 4096
+"""How many names are remembered with what they mean; globs and an `unknown_model` give clients endless ones."""
+
 ASSUMED_OUTPUT = 1000
 """Output tokens that a budget reckons with when the client sets no cap."""
 
@@ -58,18 +61,44 @@ class Selection:
     strict: bool = True
 
 
+@frozen
+class Ranking:
+    """What the strategies said of these very candidates, and the order that came of it."""
+
+    asked: tuple[Candidate, ...]
+    opinions: tuple[tuple[str, float, Sequence[Score]], ...]
+    ranked: tuple[Candidate, ...]
+    scores: Mapping[str, Score]
+
+    def holds(self, asked: tuple[Candidate, ...], opinions: Sequence[tuple[str, float, Any]]) -> bool:
+        """Whether every strategy gave the very answer, for the very candidates, that it gave then."""
+        return (
+            self.asked is asked
+            and len(self.opinions) == len(opinions)
+            and all(old[2] is new[2] for old, new in zip(self.opinions, opinions, strict=True))
+        )
+
+
 @define
 class Field:
-    """The candidates that a selection leaves standing, and what was ruled out for good; one per snapshot."""
+    """The candidates that a selection leaves standing, and what was ruled out for good; one per snapshot.
+
+    By what requests need it remembers the last ranking, and whether every candidate may be capable.
+    """
 
     eligible: tuple[Candidate, ...]
     vetoes: tuple[Veto, ...]
     smallest_window: int
     order: Mapping[str, tuple[int, int, int]]
-    opinions: tuple[tuple[str, float, Sequence[Score]], ...] = ()
-    asked: tuple[Candidate, ...] = ()
-    ranked: tuple[Candidate, ...] = ()
-    scores: Mapping[str, Score] = field(factory=dict)
+    rankings: dict[frozenset[str], Ranking] = field(factory=dict)
+    capable: dict[frozenset[str], bool] = field(factory=dict)
+
+    def all_capable(self, needs: frozenset[str]) -> bool:
+        """Whether no candidate is known to lack any of these capabilities."""
+        told = self.capable.get(needs)
+        if told is None:
+            told = self.capable[needs] = not any(_incapable(candidate, needs) for candidate in self.eligible)
+        return told
 
 
 class Planner:
@@ -80,8 +109,8 @@ class Planner:
         self.hooks = hooks
         self.catalog = catalog
         self.owners = owners
-        self._fields: dict[tuple[str, tuple[str, ...], bool], Field] = {}
-        self._fields_of: tuple[Snapshot, object] | None = None
+        self._chosen: dict[tuple[str, str | None], tuple[Selection, Field]] = {}
+        self._chosen_from: tuple[Snapshot, object] | None = None
         self._globs = [(pattern, target) for pattern, target in config.aliases.items() if set(pattern) & set("*?[")]
 
     async def plan(self, request: ChatRequest) -> tuple[Plan, Profile]:
@@ -89,12 +118,11 @@ class Planner:
 
         A plan may be empty: `refusal` makes the error of it.
         """
-        selection = self.select(request.model, request.hints, request.caller)
+        selection, field_ = self._choose(request)
         features = await self._classify(request, selection.profile)
-        field_ = self._field(selection)
         candidates, vetoes = await self._veto(request, features, selection, field_)
-        plan = await self._rank(request, features, selection, field_, candidates)
-        return (evolve(plan, vetoes=vetoes) if vetoes else plan), selection.profile
+        plan = await self._rank(request, features, selection, field_, candidates, vetoes)
+        return plan, selection.profile
 
     # The name
 
@@ -169,15 +197,19 @@ class Planner:
 
     # Who must not
 
-    def _field(self, selection: Selection) -> Field:
+    def _choose(self, request: ChatRequest) -> tuple[Selection, Field]:
+        """The selection and its field, remembered as long as neither the catalog nor the plugins change."""
         snapshot, impls = self.catalog.snapshot, self.hooks.impls
-        if self._fields_of is None or self._fields_of[0] is not snapshot or self._fields_of[1] is not impls:
-            self._fields, self._fields_of = {}, (snapshot, impls)
-        key = (selection.name, selection.keys, selection.strict)
-        found = self._fields.get(key)
-        if found is None:
-            found = self._fields[key] = self._make_field(selection, snapshot)
-        return found
+        if self._chosen_from is None or self._chosen_from[0] is not snapshot or self._chosen_from[1] is not impls:
+            self._chosen, self._chosen_from = {}, (snapshot, impls)
+        key = (request.model, request.hints.profile or request.caller.profile)
+        chosen = self._chosen.get(key)
+        if chosen is None:
+            selection = self.select(request.model, request.hints, request.caller)
+            chosen = selection, self._make_field(selection, snapshot)
+            if len(self._chosen) < MANY_CHOICES:
+                self._chosen[key] = chosen
+        return chosen
 
     def _make_field(self, selection: Selection, snapshot: Snapshot) -> Field:
         profile, eligible, vetoes = selection.profile, [], []
@@ -231,7 +263,7 @@ class Planner:
             tests.append(lambda c: self._private(c, features.privacy, remote_allows))
         if request.hints.forbidden:
             tests.append(lambda c: _forbidden(c, request.hints.forbidden))
-        if features.needs:
+        if features.needs and not field_.all_capable(features.needs):
             tests.append(lambda c: _incapable(c, features.needs))
         if features.prompt_tokens > field_.smallest_window:
             tests.append(lambda c: _too_small(c, features.prompt_tokens))
@@ -274,31 +306,26 @@ class Planner:
         selection: Selection,
         field_: Field,
         candidates: tuple[Candidate, ...],
+        vetoes: tuple[Veto, ...],
     ) -> Plan:
         opinions = await self._opinions(request, features, selection.profile, candidates)
-        plain = not features.needs and not request.hints.preferred
-        same = (
-            plain
-            and field_.asked is candidates
-            and len(field_.opinions) == len(opinions)
-            and all(old[2] is new[2] for old, new in zip(field_.opinions, opinions, strict=True))
-        )
-        if same:  # every strategy gave the very answer it gave before
-            ranked, scores = field_.ranked, field_.scores
-        else:
+        ranking = None if request.hints.preferred else field_.rankings.get(features.needs)
+        if ranking is None or not ranking.holds(candidates, opinions):
             opinions = tuple(self._sound(*opinion, candidates) for opinion in opinions)
             scores = _weighed(opinions, candidates)
             ranked = _ordered(candidates, scores, field_.order, features.needs, request.hints.preferred)
-            if plain:
-                field_.opinions, field_.asked, field_.ranked, field_.scores = opinions, candidates, ranked, scores
+            ranking = Ranking(candidates, opinions, ranked, scores)
+            if not request.hints.preferred:
+                field_.rankings[features.needs] = ranking
         return Plan(
             request=request,
             features=features,
             profile=selection.name,
-            ranked=ranked,
-            scores=scores,
-            opinions=opinions,
-            pinned=_pinned(opinions),
+            ranked=ranking.ranked,
+            vetoes=vetoes,
+            scores=ranking.scores,
+            opinions=ranking.opinions,
+            pinned=_pinned(ranking.opinions),
         )
 
     async def _opinions(

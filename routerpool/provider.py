@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import ipaddress
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -61,7 +61,7 @@ class Upstream(Protocol):
     status: int
     headers: Mapping[str, str]
 
-    async def chunk(self) -> bytes:
+    def chunk(self) -> Awaitable[bytes]:
         """The next bytes of the body as they come, decoded; b"" at its end."""
 
     def close(self) -> None:
@@ -385,7 +385,7 @@ class OpenAIProvider:
 class HttpUpstream:
     """An aiohttp response as an Upstream, inflated by us in bounded steps where it comes compressed."""
 
-    __slots__ = ("_inflater", "_response", "headers", "status")
+    __slots__ = ("_inflater", "_response", "chunk", "headers", "status")
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
@@ -393,11 +393,11 @@ class HttpUpstream:
         self.headers: Mapping[str, str] = response.headers
         encoding = response.headers.get("Content-Encoding", "identity").lower()
         self._inflater = None if encoding in ("identity", "") else _Inflater(encoding)
+        # The connection goes back to the pool by itself once the body is read to its end.
+        self.chunk: Callable[[], Awaitable[bytes]] = self._inflated if self._inflater else response.content.readany
 
-    async def chunk(self) -> bytes:
-        """The next bytes; the connection goes back to the pool by itself once the body is read to its end."""
-        if self._inflater is None:
-            return await self._response.content.readany()
+    async def _inflated(self) -> bytes:
+        assert self._inflater is not None  # noqa: S101 - for the type checker: see __init__
         while not (data := self._inflater.more()):
             packed = await self._response.content.readany()
             if not packed:

@@ -6,6 +6,7 @@ Pure functions; nothing here knows a network, a provider or a policy. What is wr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -91,34 +92,48 @@ NO_HINTS = Hints()
 
 def read_hints(router: Any, headers: Iterable[tuple[str, str]] = ()) -> Hints:
     """Hints of the body's `router` object and the client's headers; the object wins, privacy takes the higher."""
-    given: dict[str, Any] = {}
-    sessions: dict[str, str] = {}
-    for name, value in headers:
-        lower = name.lower()
-        if lower.startswith("x-router-"):
-            key = lower[9:].replace("-", "_")
-            if key == "privacy" and key in given:  # sent twice: a proxy on the way may have added the higher one
-                value = max(given[key], value, key=lambda name: _hint("privacy", name, "X-Router-Privacy"))
-            given[key] = value
-        elif lower in SESSION_HEADERS:
-            sessions[lower] = value
-    if router is None and not given and not sessions:
+    told = [(meaning, value) for name, value in headers if (meaning := _meaning(name)) is not None]
+    if router is None and not told:
         return NO_HINTS
-    values = {name: _hint(name, value, f"X-Router-{name.replace('_', '-').title()}") for name, value in given.items()}
-    if sessions:
-        values.setdefault("session", next(sessions[name] for name in SESSION_HEADERS if name in sessions))
+    values = _header_hints(told)
     if router is not None:
         if not isinstance(router, dict):
             raise RequestError("invalid_request", "`router` must be an object", param="router")
         for name, value in router.items():
             key, divisor = CAMEL_HINTS.get(name, (name, None))
             parsed = _hint(key, value, f"router.{name}", divisor)
-            if key == "privacy" and values.get("privacy") is not None and parsed is not None:
-                parsed = max(parsed, values["privacy"])
-            if key == "privacy" and parsed is None:
-                continue
-            values[key] = parsed
+            if key != "privacy":
+                values[key] = parsed
+            elif parsed is not None:
+                values[key] = max(parsed, values.get(key) or parsed)
     return Hints(**values)
+
+
+@lru_cache(maxsize=512)  # clients send the same few headers over and over
+def _meaning(name: str) -> str | None:
+    """The hint that a header gives, `session:` and its name for a session's id, or None for all others."""
+    lower = name.lower()
+    if lower.startswith("x-router-"):
+        return lower[9:].replace("-", "_")
+    return f"session:{lower}" if lower in SESSION_HEADERS else None
+
+
+def _header_hints(told: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    sessions: dict[str, str] = {}
+    for meaning, value in told:
+        if meaning.startswith("session:"):
+            sessions[meaning] = value
+            continue
+        parsed = _hint(meaning, value, f"X-Router-{meaning.replace('_', '-').title()}")
+        if meaning == "privacy":  # sent twice: a proxy on the way may have added the higher one
+            parsed = max(parsed, values.get(meaning) or parsed)
+        values[meaning] = parsed
+    if sessions:
+        values.setdefault(
+            "session", next(sessions[f"session:{n}"] for n in SESSION_HEADERS if f"session:{n}" in sessions)
+        )
+    return values
 
 
 def _hint(name: str, value: Any, place: str, divisor: float | None = None) -> Any:
@@ -239,23 +254,28 @@ PART_NEEDS: Mapping[Any, str] = {
 }
 
 
+TELLING = 1024
+"""Bytes of a message that tell one conversation from another, together with its length."""
+
+
 def session_of(request: ChatRequest) -> str:
     """A hash that groups the turns of one conversation, kept apart by caller.
 
     It is made of the client's own session id if it names one, else of the system text and the first user message.
     """
-    digest = blake2b(request.caller.id.encode(), digest_size=12)
+    parts = [request.caller.id.encode()]
     if request.hints.session:
-        digest.update(b"\0id\0" + request.hints.session.encode("utf-8", "replace"))
-        return digest.hexdigest()
+        parts += [b"id", request.hints.session.encode("utf-8", "replace")]
+        return blake2b(b"\0".join(parts), digest_size=12).hexdigest()
     for message in request.messages:
         role = message["role"]
         content = message.get("content")
+        parts.append(role.encode("utf-8", "replace"))
         text = content.encode("utf-8", "replace") if isinstance(content, str) else serialised(content)
-        digest.update(b"\0" + role.encode("utf-8", "replace") + b"\0" + text)
+        parts += (b"%d" % len(text), text[:TELLING])
         if role == "user":
             break
-    return digest.hexdigest()
+    return blake2b(b"\0".join(parts), digest_size=12).hexdigest()
 
 
 def serialised(value: Any) -> bytes:

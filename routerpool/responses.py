@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -65,7 +65,8 @@ class HttpSink:
         self._extra = extra
         self._tell = tell
         self.response: web.StreamResponse | None = None
-        self._out: web.StreamResponse
+        self.write: Callable[[bytes], Awaitable[None]]
+        """Sends whole events once the stream is open: the response's own way, since every chunk takes it."""
 
     def watch(self, leave: Callable[[str], None]) -> None:
         """Have the client watched."""
@@ -88,11 +89,7 @@ class HttpSink:
         )
         self.response = response
         await response.prepare(self.request)
-        self._out = response
-
-    async def write(self, block: bytes) -> None:
-        """Send whole events."""
-        await self._out.write(block)
+        self.write = response.write
 
     async def fail(self, error: RequestError) -> None:
         """Say what broke, and end without the terminal marker."""
@@ -103,8 +100,9 @@ class HttpSink:
         await self._end(DONE)
 
     async def _end(self, last: bytes) -> None:
-        await self._out.write(last)
-        await self._out.write_eof()
+        await self.write(last)
+        if self.response is not None:
+            await self.response.write_eof()
 
     def _headers(self, served: Served) -> dict[str, str]:
         headers = {"X-Router-Request-Id": served.request_id, **self._extra}

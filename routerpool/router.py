@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -327,7 +326,7 @@ def _has(impls: tuple[Impl, ...], instance: Instance) -> bool:
 
 def new_id() -> str:
     """An id for one request, as it stands in headers, errors and records."""
-    return uuid.UUID(bytes=os.urandom(16), version=4).hex
+    return os.urandom(16).hex()
 
 
 def _unplanned(request: ChatRequest) -> Plan:

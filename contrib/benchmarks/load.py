@@ -53,7 +53,9 @@ def request_bytes(
         "user": "bench",
     }
     if script is not None:
-        body |= {"stream": True, "stream_options": {"include_usage": True}, "user": f"bench:{script}"}
+        order = {"role": "system", "content": f"bench:{script}"}
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        body["messages"] = [order, *_messages(size, accents)[1:]]
     if tools:
         path = {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]}
         body["tools"] = [

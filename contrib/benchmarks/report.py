@@ -174,10 +174,11 @@ def chart(report: Report, path: Path) -> str:
     shown = [(figure, ratio) for figure in report.figures if (ratio := report.ratio(figure)) is not None]
     shown = [(figure, ratio) for figure, ratio in shown if figure.least is None]
     shown.reverse()
-    size = (9.0, 0.42 * len(shown) * max(len(report.names) - 1, 1) ** 0.5 + 1.3)
+    size = (9.0, 0.34 * len(shown) * max(len(report.names) - 1, 1) ** 0.4 + 1.2)
     drawn, axes = plt.subplots(figsize=size, layout="constrained")
     _bars(axes, report, shown)
     axes.set_yticks(range(len(shown)), [figure.title for figure, _ in shown])
+    axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.axvline(1.0, color="0.25", linewidth=1)
     if len(report.names) > len((BARE, OURS)):
         axes.set_xscale("log")

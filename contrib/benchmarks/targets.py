@@ -207,8 +207,8 @@ def portkey(behind: Target, _: Path) -> Target:
     server = Path(place or ".") / "build" / "start-server.js"
     if node is None or place is None or not server.exists():
         raise NotHere(
-            "Portkey's gateway is not here: it needs node; `npm install --prefix FOLDER @portkey-ai/gateway`, then "
-            "run this with PORTKEY_GATEWAY=FOLDER/node_modules/@portkey-ai/gateway"
+            "Portkey's gateway is not here: it needs node; `npm install --prefix FOLDER @portkey-ai/gateway`, "
+            "then run this with PORTKEY_GATEWAY=FOLDER/node_modules/@portkey-ai/gateway"
         )
     port = free_port()
     headers = f"x-portkey-provider: openai\r\nx-portkey-custom-host: http://127.0.0.1:{behind.port}/v1\r\n"

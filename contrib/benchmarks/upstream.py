@@ -2,9 +2,9 @@
 
     python contrib/benchmarks/upstream.py --port 9000
 
-A request whose `stream` is true says in `user` which stream it wants, whatever its model: `bench:64x5` is 64 events
-of text 5 ms apart, after one with the role alone, as OpenAI's begin. `user` and not the model, since a router chooses
-the model.
+A request says in its text which stream it wants, whatever its model: `bench:64x5` is 64 events of text 5 ms apart,
+after one with the role alone, as OpenAI's begin. Without that it gets the plain answer. In the text, since a router
+chooses the model and some proxies drop other fields.
 """
 
 from __future__ import annotations
