@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from time import monotonic
 
 import aiohttp
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from routerpool.failures import failure_of_exception
 from routerpool.provider import Provider
@@ -47,6 +47,7 @@ class Catalog:
         self.silent: dict[str, str] = {}
         self._models: dict[str, tuple[Model, ...]] = {name: tuple(p.roster()) for name, p in providers.items()}
         self._asked: dict[str, float] = {}
+        self._learned: dict[tuple[str, str], dict[str, bool]] = {}
         self.snapshot = self._make()
 
     def replace(self, provider: str, models: Sequence[Model]) -> bool:
@@ -57,6 +58,16 @@ class Catalog:
         self._models[provider] = models
         self.snapshot = self._make()
         return True
+
+    def learn(self, candidate: Candidate, capability: str, able: bool) -> None:
+        """Take what traffic has shown of a candidate: a claim that is found wrong, or one that nobody had made."""
+        known = candidate.model.capabilities.get(capability)
+        if known is able or (able and known is not None):
+            return
+        learned = self._learned.setdefault((candidate.provider, candidate.model.id), {})
+        if learned.get(capability) is not able:
+            learned[capability] = able
+            self.snapshot = self._make()
 
     async def refresh(self, session: aiohttp.ClientSession, *, all_of_them: bool = False) -> None:
         """Ask the providers whose turn it is for their models, at once; silence is noted and changes nothing."""
@@ -86,5 +97,13 @@ class Catalog:
 
     def _make(self) -> Snapshot:
         return Snapshot(
-            tuple(Candidate(provider=name, model=model) for name in self.providers for model in self._models[name])
+            tuple(
+                Candidate(provider=name, model=self._with_learned(name, model))
+                for name in self.providers
+                for model in self._models[name]
+            )
         )
+
+    def _with_learned(self, provider: str, model: Model) -> Model:
+        learned = self._learned.get((provider, model.id))
+        return evolve(model, capabilities={**model.capabilities, **learned}) if learned else model

@@ -57,8 +57,9 @@ class Engine:
         providers: Mapping[str, Provider],
         session: Callable[[], aiohttp.ClientSession],
         refusal: Callable[[Plan], RequestError],
+        learn: Callable[[Candidate, str, bool], None],
     ) -> None:
-        self.services = Services(config, hooks, providers, session, self.record)
+        self.services = Services(config, hooks, providers, session, self.record, learn)
         self.refusal = refusal
         self._behind: set[asyncio.Task[None]] = set()
 
@@ -187,6 +188,8 @@ class Run:
         if failure is None:
             return None
         self.journey.tried.append((candidate, failure))
+        if failure.lacks is not None:
+            self.engine.services.learn(candidate, failure.lacks, False)
         return attempt, failure
 
     async def _reserve(self, attempt: Attempt, entered: list[tuple[Impl, Any]]) -> None:

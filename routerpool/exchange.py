@@ -215,6 +215,8 @@ class Exchange:
         return Failure(kind=kind, message=f"{self.provider.name} {words}")
 
     async def _judge(self, opening: Opening) -> Failure | None:
+        if opening.tool_calls and "tools" not in self.candidate.model.capabilities:
+            self.journey.services.learn(self.candidate, "tools", True)
         for impl in self.hooks.impls["judge"]:
             failure: Failure | None = await self.hooks.run(impl, self.attempt, opening)
             if failure is not None:

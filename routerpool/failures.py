@@ -36,13 +36,14 @@ class Pattern:
     """One error form of one provider: where all that is given matches, the answer is of this kind.
 
     `match` is a regular expression searched in the error's code and text; `retry_after` (seconds) replaces what the
-    answer says.
+    answer says; `lacks` names the capability that such an answer denies.
     """
 
     kind: FailureKind
     status: int | None = None
     match: str | None = None
     retry_after: float | None = None
+    lacks: str | None = None
 
     def fits(self, status: int, words: str) -> bool:
         """Whether an answer with this status and these words is of this form."""
@@ -63,7 +64,22 @@ BY_STATUS: Mapping[int, FailureKind] = {
     504: FailureKind.TIMEOUT,
 }
 
+DENIED = {
+    "tools": r"(?:tools?|tool use|tool calling|function calling) (?:is|are) (?:not supported|unsupported|not enabled)"
+    r"|does(?: not|n't) support (?:the use of )?(?:tools?|tool use|tool calling|function calling)\b(?! ?_?choice)",
+    "vision": r"(?:images?|image input|vision) (?:is|are) not supported"
+    r"|does(?: not|n't) support (?:images?|image input|vision)\b(?! format)",
+    "audio": r"audio(?: input)? is not supported|does(?: not|n't) support audio(?! format)",
+    "json_schema": r"does(?: not|n't) support (?:json_schema|response format|structured outputs?)",
+}
+"""How providers say that a model cannot do a thing at all; what they say of one parameter's value is no such word."""
+
 KNOWN: Sequence[Pattern] = (
+    *(
+        Pattern(kind=FailureKind.UNAVAILABLE, status=status, match=words, retry_after=0.0, lacks=need)
+        for status in (400, 422)
+        for need, words in DENIED.items()
+    ),
     Pattern(
         kind=FailureKind.CREDIT, status=429, match=r"insufficient_quota|insufficient[ _]credit|credit_balance|billing"
     ),
@@ -121,10 +137,10 @@ def failure_of_answer(
         status = inner or 502
     code = error.code if error else ""
     words = f"{code} {error.text}" if error else body[:4096].decode("utf-8", "replace")
-    kind, retry_after, source = _kind(status), None, None
+    kind, retry_after, source, lacks = _kind(status), None, None, None
     for pattern in (*patterns, *KNOWN):
         if pattern.fits(status, words):
-            kind, retry_after, source = pattern.kind, pattern.retry_after, "pattern"
+            kind, retry_after, source, lacks = pattern.kind, pattern.retry_after, "pattern", pattern.lacks
             break
     if kind is FailureKind.RATE_LIMITED and pool_marker(body) in ("day", "week", "session"):
         kind = FailureKind.QUOTA_EXHAUSTED
@@ -138,7 +154,9 @@ def failure_of_answer(
     answer = None
     if kind in CALLER_KINDS:
         answer = Answer(status=status, content_type=headers.get("Content-Type", "application/json"), body=body)
-    return Failure(kind=kind, message=message, status=status, retry_after=retry_after, source=source, answer=answer)
+    return Failure(
+        kind=kind, message=message, status=status, retry_after=retry_after, source=source, lacks=lacks, answer=answer
+    )
 
 
 def _kind(status: int) -> FailureKind:

@@ -82,13 +82,17 @@ class Arrival:
 
 @frozen
 class Services:
-    """What requests need of their router: its configuration, plugins, providers, HTTP client, and book of records."""
+    """What requests need of their router: its configuration, plugins, providers, HTTP client, and book of records.
+
+    `learn(candidate, capability, able)` takes what an answer has shown.
+    """
 
     config: Config
     hooks: Hooks
     providers: Mapping[str, Provider]
     session: Callable[[], aiohttp.ClientSession]
     record: Callable[[UsageRecord], Awaitable[None]]
+    learn: Callable[[Candidate, str, bool], None]
 
 
 class Journey:

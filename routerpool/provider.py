@@ -187,6 +187,7 @@ class OpenAIProvider:
         self.key_variables = (variables,) if isinstance(variables, str) else tuple(variables)
         self._key: str | None = None
         self._key_from: str | None = None
+        self._no_stream_options = False
         if not self.base_url:
             raise ValueError("`base_url` is missing; add the address of the API, such as http://127.0.0.1:9000/v1")
         self._check_address()
@@ -271,8 +272,19 @@ class OpenAIProvider:
         body = sent_body(request, model.id)
         for name in self.drop:
             body.pop(name, None)
-        data = serialised(self.adapt(body, model))
-        return HttpUpstream(await post(session, self._url, data, self._headers))
+        if self._no_stream_options:
+            body.pop("stream_options", None)
+        upstream = HttpUpstream(await post(session, self._url, serialised(self.adapt(body, model)), self._headers))
+        if upstream.status not in (400, 422) or "stream_options" not in body or _asks_usage(request):
+            return upstream
+        # Our own wish for usage must not cost the client its answer: a server that refuses it is asked without.
+        said = await read_all(upstream, 1 << 20)
+        upstream.close()
+        if b"stream_options" not in said:
+            return HeardUpstream(upstream.status, upstream.headers, said)
+        self._no_stream_options = True
+        body.pop("stream_options")
+        return HttpUpstream(await post(session, self._url, serialised(self.adapt(body, model)), self._headers))
 
     @hookimpl
     def check(self, probe: Probe) -> Iterable[Report]:
@@ -408,6 +420,29 @@ class HttpUpstream:
     def close(self) -> None:
         """Cut the connection unless the body is read to its end."""
         self._response.close()
+
+
+class HeardUpstream:
+    """An answer whose body has been read already."""
+
+    __slots__ = ("_body", "headers", "status")
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self._body = body
+
+    async def chunk(self) -> bytes:
+        """All of it, then nothing."""
+        body, self._body = self._body, b""
+        return body
+
+    def close(self) -> None:
+        """There is nothing left to close."""
+
+
+def _asks_usage(request: ChatRequest) -> bool:
+    return bool((request.params.get("stream_options") or {}).get("include_usage"))
 
 
 class _Inflater:

@@ -61,7 +61,9 @@ class Router:
         self.providers, self.owners = self._collect_providers()
         self.catalog = Catalog(self.providers)
         self.planner = Planner(config, self.hooks, self.catalog, self.owners)
-        self.engine = Engine(config, self.hooks, self.providers, lambda: self.session, self.planner.refusal)
+        self.engine = Engine(
+            config, self.hooks, self.providers, lambda: self.session, self.planner.refusal, self.catalog.learn
+        )
         self.admission = Admission(config.limits)
         self.store = Store(config.store)
         self.notes: list[str] = []

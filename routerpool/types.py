@@ -318,7 +318,8 @@ class Failure:
     """Why an attempt brought no answer.
 
     `message` is redacted and short; `retry_after` is the provider's own word in seconds, None when it said nothing,
-    and `source` tells where that word stood. `first_byte_sent` is true when the client has already seen part of it.
+    and `source` tells where that word stood. `first_byte_sent` is true when the client has already seen part of it;
+    `lacks` names the capability that the candidate turned out not to have.
     """
 
     kind: FailureKind
@@ -327,6 +328,7 @@ class Failure:
     retry_after: float | None = None
     source: str | None = None
     first_byte_sent: bool = False
+    lacks: str | None = None
     answer: Answer | None = field(default=None, repr=False)
 
 

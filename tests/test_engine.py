@@ -368,3 +368,58 @@ def test_limits_of_a_request_are_the_clients_to_lower(up: Upstream) -> None:
     up.always("a", "headstall")
     error = refused(lambda: pool.stream(router={"max_seconds": 0.2}))
     assert error.code == "budget_exhausted"
+
+
+# What traffic teaches
+
+
+def test_a_candidate_that_cannot_use_tools_is_passed_over_and_not_asked_again(up: Upstream) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    up.always("a", "notools")
+    pool = Pool(up, "a b")
+
+    async def asked_twice() -> None:
+        async with pool.router:
+            for _ in range(2):
+                await pool.router.chat({**BODY, "tools": tools})
+            told = await pool.router.explain({**BODY, "tools": tools})
+            assert [(veto["candidate"], veto["code"]) for veto in told["vetoes"]] == [("a/m1", "capability")]
+
+    asyncio.run(asked_twice())
+    assert [record.tried for record in pool.witness.records] == [
+        ("a/m1:unavailable", "b/m1:answered"),
+        ("b/m1:answered",),
+    ]
+
+
+def test_a_candidate_that_has_called_a_tool_goes_before_those_of_whom_nothing_is_known(up: Upstream) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    wants = {"tools": tools, "tool_choice": "required"}
+    pool = Pool(up, "a b")
+    up.script("a", "http:500", "ok")
+
+    async def asked_twice() -> None:
+        async with pool.router:
+            for _ in range(2):
+                await pool.router.chat({**BODY, **wants})
+
+    asyncio.run(asked_twice())
+    assert pool.trail == ("b/m1:answered",)
+    assert up.seen("a").chat == 1
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_server_that_refuses_stream_options_is_asked_without_unless_the_client_wants_them(
+    up: Upstream, asks: bool
+) -> None:
+    up.always("a", "nostreamoptions")
+    for _ in range(2):
+        pool = Pool(up, "a")
+        if asks:
+            with pytest.raises(AnswerError):
+                pool.stream(stream_options={"include_usage": True})
+        else:
+            assert pool.stream()[-1]["choices"][0]["finish_reason"] == "stop"
+            assert pool.witness.records[0].usage.source == "estimated"
+    sent = ["stream_options" in request.json for request in up.seen("a").requests]
+    assert sent == ([True, True] if asks else [True, False, True, False])

@@ -51,6 +51,22 @@ async def overflow(x: Exchange) -> None:
     await x.whole(400, encode(openai_error(400, message, code="context_length_exceeded")))
 
 
+@fault(both="R")
+async def notools(x: Exchange) -> None:
+    """400: this model cannot use tools, whatever was asked."""
+    await x.whole(400, encode(openai_error(400, '"m1" does not support tools')))
+
+
+@fault(stream="O")
+async def nostreamoptions(x: Exchange) -> None:
+    """400 for a stream that carries `stream_options`, healthy without."""
+    if x.include_usage:
+        message = "Unrecognized request argument supplied: stream_options"
+        await x.whole(400, encode(openai_error(400, message)))
+    else:
+        await ok(x)
+
+
 @fault(both="F")
 async def contentfilter(x: Exchange) -> None:
     """400: the provider's content policy refuses the prompt."""

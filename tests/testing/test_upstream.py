@@ -479,6 +479,7 @@ def test_a_200_that_is_no_answer(label: str, stream: bool) -> None:
 REFUSALS: dict[str, Check] = {
     "overflow": lambda got: got.status == 400 and got.json["error"]["code"] == "context_length_exceeded",
     "contentfilter": lambda got: got.status == 400 and got.json["error"]["code"] == "content_filter",
+    "notools": lambda got: got.status == 400 and "does not support tools" in got.json["error"]["message"],
     "geminiday": lambda got: got.status == 429 and "PerDay" in str(got.json[0]["error"]["details"]),
     "redirect": lambda got: got.status == 307 and got.header("location").endswith("/evil/v1/chat/completions"),
     "redirect:302": lambda got: got.status == 302,

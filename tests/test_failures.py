@@ -1,0 +1,105 @@
+"""What an upstream's answer means: one kind for each, by status, words and header."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import pytest
+
+from routerpool.failures import Pattern, failure_of_answer, failure_of_exception
+from routerpool.types import Failure, FailureKind
+
+
+def failure(status: int, message: str = "", headers: Mapping[str, str] | None = None, **error: object) -> Failure:
+    body = json.dumps({"error": {"message": message, **error}}).encode()
+    return failure_of_answer("p", status, headers or {}, body)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "kind"),
+    [
+        (429, "Rate limit reached", "rate_limited"),
+        (429, "You exceeded your daily quota", "quota_exhausted"),
+        (429, "You have reached your weekly usage limit", "quota_exhausted"),
+        (429, "insufficient_quota", "credit"),
+        (402, "Insufficient balance", "credit"),
+        (401, "Invalid key", "auth"),
+        (400, "API key not valid. Please pass a valid API key.", "auth"),
+        (403, "Forbidden", "forbidden"),
+        (400, "You are not allowed to access this model", "forbidden"),
+        (404, "Not found", "missing_model"),
+        (410, "Gone", "missing_model"),
+        (400, "The model `x` does not exist", "missing_model"),
+        (408, "", "timeout"),
+        (504, "", "timeout"),
+        (500, "", "server"),
+        (529, "Overloaded", "server"),
+        (400, "Function id 'x': DEGRADED function cannot be invoked", "server"),
+        (503, "Loading model", "unavailable"),
+        (503, "server busy, please try again.  maximum pending requests exceeded", "unavailable"),
+        (413, "Request too large", "too_large"),
+        (400, "prompt is too long: 210000 tokens > 200000 maximum", "too_large"),
+        (400, "The input token count (9000) exceeds the maximum number of tokens allowed", "too_large"),
+        (400, "The response was filtered by our content management policy", "content_filter"),
+        (400, "temperature must be between 0 and 2", "bad_request"),
+        (422, "Extra inputs are not permitted", "bad_request"),
+        (418, "", "bad_request"),
+    ],
+)
+def test_an_answer_has_the_kind_that_its_status_and_words_say(status: int, message: str, kind: str) -> None:
+    assert failure(status, message).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("message", "lacks"),
+    [
+        ("registry.ollama.ai/library/gemma:2b does not support tools", "tools"),
+        ("tool calling is not supported with this model", "tools"),
+        ("This model doesn't support image input", "vision"),
+        ("Images are not supported by this model", "vision"),
+        ("This model does not support structured outputs", "json_schema"),
+        ("This model does not support tool_choice 'any'", None),
+        ("Image format is not supported; send png or jpeg", None),
+        ("response_format type 'xml' is not supported", None),
+    ],
+)
+def test_a_capability_that_is_denied_is_told_from_a_value_that_is(message: str, lacks: str | None) -> None:
+    told = failure(400, message)
+    assert told.lacks == lacks
+    assert told.kind is (FailureKind.UNAVAILABLE if lacks else FailureKind.BAD_REQUEST)
+
+
+def test_an_error_inside_a_200_has_the_status_that_it_names() -> None:
+    assert failure(200, "slow down", code=429).kind is FailureKind.RATE_LIMITED
+    assert failure(200, "slow down", code=429).status == 429
+    assert failure(200, "what?").status == 502
+
+
+def test_a_providers_own_form_goes_before_the_common_ones() -> None:
+    form = Pattern(kind=FailureKind.UNAVAILABLE, status=413, match="tokens per minute", retry_after=0)
+    body = b'{"error": {"message": "Request too large: tokens per minute (TPM): Limit 8000, Requested 9000"}}'
+    told = failure_of_answer("p", 413, {}, body, patterns=[form])
+    assert (told.kind, told.retry_after) == (FailureKind.UNAVAILABLE, 0)
+
+
+def test_the_message_never_quotes_the_providers_words() -> None:
+    told = failure(401, "Incorrect API key provided: sk-canary-123", code="invalid_api_key", type="auth error, sk-9")
+    assert told.message == "p answered 401 (invalid_api_key)"
+
+
+def test_a_window_that_is_not_spent_says_nothing_about_a_server_error() -> None:
+    headers = {"x-ratelimit-remaining-requests": "900", "x-ratelimit-reset-requests": "2m59s"}
+    assert failure(500, "", headers).retry_after is None
+    assert failure(503, "", {"Retry-After": "3"}).retry_after == 3
+
+
+def test_only_the_clients_own_failures_keep_the_providers_words() -> None:
+    assert failure(400, "no").answer is not None
+    assert failure(500, "no").answer is None
+
+
+def test_an_exception_is_told_by_its_kind_and_never_by_its_text() -> None:
+    told = failure_of_exception("p", ConnectionResetError("sk-canary"))
+    assert (told.kind, told.message) == (FailureKind.SERVER, "p: the connection broke")
+    assert failure_of_exception("p", RuntimeError("sk-canary")).message == "p: RuntimeError"
