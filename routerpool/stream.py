@@ -14,7 +14,7 @@ from typing import Any
 
 from routerpool.sse import Cutter, event_data, split_events
 from routerpool.types import Failure, FailureKind, Opening, Usage
-from routerpool.wire import Delta, delta_of, join_opening, loads, read_error, read_usage
+from routerpool.wire import delta_of, join_opening, loads, read_error, read_usage
 
 __all__ = ["State", "Stream"]
 
@@ -30,6 +30,9 @@ class State(Enum):
     BROKEN = "broken"
 
 
+BEGUN = (State.READY, State.OPEN)
+
+
 class Stream:
     """One upstream stream. `failure` tells why it is FAILED or BROKEN; `usage` and `finish_reason` what it said.
 
@@ -42,7 +45,6 @@ class Stream:
     __slots__ = (
         "_complete",
         "_cutter",
-        "_deltas",
         "_done",
         "_explain",
         "_held",
@@ -82,7 +84,6 @@ class Stream:
         self._most_events = most_events or 1 << 62
         self._held: list[bytes] = []
         self._held_size = 0
-        self._deltas: list[Delta] = []
         self._done = False
         self._complete = False
         self._overhead = 0
@@ -138,8 +139,14 @@ class Stream:
         return out
 
     def opening(self, *, complete: bool = False) -> Opening:
-        """What the judges get to see."""
-        return join_opening(self._deltas, complete=complete)
+        """What the judges get to see: what the events that are held add up to."""
+        deltas = []
+        for event in split_events(b"".join(self._held)):
+            data = event_data(event)
+            delta = delta_of(loads(data)) if data is not None else None
+            if delta is not None:
+                deltas.append(delta)
+        return join_opening(deltas, complete=complete)
 
     def open(self) -> bytes:
         """Let go of what was held; from here on there is no way back."""
@@ -147,10 +154,6 @@ class Stream:
         self._held.clear()
         self.state = State.DONE if self._complete else State.OPEN
         self.bytes_out += len(held)
-        # What an event weighs beside its text, to estimate tokens when the provider reports no usage.
-        text = sum(len(delta.text) + len(delta.reasoning) for delta in self._deltas)
-        self._overhead = max((len(held) - text) // max(self.events, 1), 0)
-        self._deltas.clear()
         return held
 
     def output_estimate(self) -> int:
@@ -165,41 +168,47 @@ class Stream:
             self.state = State.BROKEN if self.state is State.OPEN else State.FAILED
 
     def _take(self, block: bytes) -> bytes:
-        if self.state is State.OPEN and self._glance(block):
-            self.bytes_out += len(block)
-            return block
-        out = []
-        for event in split_events(block):
+        """Go through a block of whole events; runs of plain chunks are taken at a glance and passed on in one piece."""
+        out: list[bytes] = []
+        start, place, end = 0, 0, len(block)
+        while place < end:
+            blank = block.find(b"\n\n", place)
+            stop = blank + 2 if blank >= 0 else end  # behind the last event only blank lines may be left
+            if self.state in BEGUN and block.startswith(b"data: {", place) and self._glance(block[place + 6 : stop]):
+                place = stop
+                if self.over:
+                    break
+                continue
+            if start < place:
+                self._pass(block[start:place], out)
+            event = block[place:stop].lstrip(b"\n")
+            start = place = stop
+            if event and self._event(event):
+                self._pass(event, out)
             if self._done or self.over:
                 break
-            if not self._event(event):
-                continue
-            if self.state is State.OPEN:
-                out.append(event)
-            else:
-                self._hold(event)
-        joined = b"".join(out)
+        if start < place:
+            self._pass(block[start:place], out)
+        joined = out[0] if len(out) == 1 else b"".join(out)
         self.bytes_out += len(joined)
         return joined
 
-    def _glance(self, block: bytes) -> bool:
-        """Whether every event of a block is a chunk that is passed on as it is: the common way, and the fast one."""
-        place, end, count, content = 0, len(block), 0, False
-        while place < end:
-            stop = block.find(b"\n\n", place) + 2
-            if not block.startswith(b"data: {", place):
-                return False
-            try:
-                told = _content_of(loads(block[place + 6 : stop]))
-            except ValueError:
-                return False
-            if told is None:
-                return False
-            content = content or told
-            count += 1
-            place = stop
-        self.progress = content
-        self.events += count
+    def _pass(self, piece: bytes, out: list[bytes]) -> None:
+        if self.state is State.OPEN:
+            out.append(piece)
+        else:
+            self._hold(piece)
+
+    def _glance(self, data: bytes) -> bool:
+        """Whether this is a chunk that is passed on as it is: the common way, and the fast one."""
+        try:
+            content = _content_of(loads(data))
+        except ValueError:
+            return False
+        if content is None:
+            return False
+        self.progress = self.progress or content
+        self.events += 1
         if self.events > self._most_events:
             self._fail(FailureKind.SERVER, "the stream is far longer than the request allows")
         return True
@@ -238,10 +247,10 @@ class Stream:
         self.finish_reason = delta.finish_reason or self.finish_reason
         if delta.meaningful or delta.finish_reason:
             self.progress = True
-        if self.state is not State.OPEN:
-            self._deltas.append(delta)
-            if delta.meaningful:
-                self.state = State.READY
+        if self.state is State.HELD and delta.meaningful:
+            self.state = State.READY
+            # What an event weighs beside its text, to estimate tokens when the provider reports no usage.
+            self._overhead = max(len(event) - len(delta.text) - len(delta.reasoning), 0)
         return not (self._strip_usage and usage is not None and parsed.get("choices") == [])
 
     def _fail(self, kind: FailureKind, what: str) -> None:
