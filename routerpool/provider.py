@@ -419,7 +419,8 @@ class HttpUpstream:
 
     def close(self) -> None:
         """Cut the connection unless the body is read to its end."""
-        self._response.close()
+        if self._response.connection is not None:  # else it is back in the pool already
+            self._response.close()
 
 
 class HeardUpstream:
