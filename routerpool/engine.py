@@ -19,6 +19,7 @@ from attrs import evolve
 from routerpool.deadline import DeadlinePassed
 from routerpool.errors import RequestError, Unavailable
 from routerpool.exchange import CLIENT_LEFT, Exchange
+from routerpool.explanation import refusal
 from routerpool.fallback import exhausted, own_decision, thin, wait_before
 from routerpool.hooks import Hooks, Impl, locate, ours_to_end
 from routerpool.journey import Arrival, Journey, Services, Sink
@@ -56,11 +57,9 @@ class Engine:
         hooks: Hooks,
         providers: Mapping[str, Provider],
         session: Callable[[], aiohttp.ClientSession],
-        refusal: Callable[[Plan], RequestError],
         learn: Callable[[Candidate, str, bool], None],
     ) -> None:
         self.services = Services(config, hooks, providers, session, self.record, learn)
-        self.refusal = refusal
         self._behind: set[asyncio.Task[None]] = set()
 
     async def run(self, plan: Plan, profile: Profile, sink: Sink, arrival: Arrival | None = None) -> None:
@@ -128,7 +127,7 @@ class Run:
                 await self.journey.to_client(self.sink.plain(answer, self.journey.served()))
                 return
         if not plan.ranked:
-            raise self.engine.refusal(plan)
+            raise refusal(plan)
         if self.hooks.impls["begin"]:
             await self.hooks.collect("begin", plan.request, plan)
         await self._attempts()

@@ -13,10 +13,11 @@ from routerpool.failures import failure_of_exception
 from routerpool.hooks import Impl, locate
 from routerpool.hookspecs import Rewriter
 from routerpool.journey import GONE, Journey
-from routerpool.provider import Provider, Upstream, may_see, read_all
+from routerpool.provider import Provider, may_see
 from routerpool.rewriting import Disclosure, Rewriting
 from routerpool.stream import State, Stream
 from routerpool.types import Answer, Attempt, ChatRequest, Failure, FailureKind, Opening, Outcome, Usage
+from routerpool.upstream import Upstream, read_all
 from routerpool.wire import answer_opening, dumps, loads, read_error, read_usage
 
 __all__ = ["CLIENT_LEFT", "Exchange"]

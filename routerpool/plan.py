@@ -10,13 +10,14 @@ from attrs import define, evolve, field, frozen
 
 from routerpool.catalog import Catalog, Snapshot
 from routerpool.errors import RequestError, nearest
+from routerpool.explanation import likely_usage
 from routerpool.hooks import Hooks, Impl, Instance, locate
 from routerpool.provider import may_see
 from routerpool.record import cost_of
 from routerpool.request import needs_of, session_of
 from routerpool.sections import Config, Profile
 from routerpool.tokens import estimate_tokens
-from routerpool.types import Caller, Candidate, ChatRequest, Features, Hints, Plan, Privacy, Score, Tier, Usage, Veto
+from routerpool.types import Caller, Candidate, ChatRequest, Features, Hints, Plan, Privacy, Score, Tier, Veto
 
 __all__ = ["CORE_VETOES", "Planner", "Selection"]
 
@@ -32,20 +33,8 @@ CORE_VETOES = (
 )
 """The stable codes of the core's own vetoes."""
 
-STANDING = frozenset({"no_key", "disabled", "not_in_profile"})
-"""Vetoes that hold whatever is asked; they do not explain why this very request found nobody."""
-
-SOLE_REASON: Mapping[str, tuple[str, str]] = {
-    "privacy": ("privacy_blocked", "no candidate may see a request of this privacy class"),
-    "capability": ("unsupported_capabilities", "no candidate can do what the request needs"),
-    "context_window": ("context_length_exceeded", "the prompt fits no candidate's context window"),
-}
-
 MANY_CHOICES = 4096
 """How many names are remembered with what they mean; globs and an `unknown_model` give clients endless ones."""
-
-ASSUMED_OUTPUT = 1000
-"""Output tokens that a budget reckons with when the client sets no cap."""
 
 
 T = TypeVar("T", Veto, Score)
@@ -116,7 +105,7 @@ class Planner:
     async def plan(self, request: ChatRequest) -> tuple[Plan, Profile]:
         """The plan for a request, and its profile; a name that nothing has is a RequestError.
 
-        A plan may be empty: `refusal` makes the error of it.
+        A plan may be empty: `explanation.refusal` makes the error of it.
         """
         selection, field_ = self._choose(request)
         features = await self._classify(request, selection.profile)
@@ -354,80 +343,11 @@ class Planner:
         whole = isinstance(answer, (list, tuple)) and len(sound) == len(answer)
         return name, weight, answer if whole else sound
 
-    # What people read
-
-    def refusal(self, plan: Plan) -> RequestError:
-        """The error of a plan that leaves nobody: every candidate with its veto, and the reason if there is one."""
-        vetoes = [
-            {"candidate": veto.candidate.key, "code": veto.code, "reason": veto.reason, "retry_after": veto.retry_after}
-            for veto in plan.vetoes
-        ]
-        telling = [veto for veto in plan.vetoes if veto.code not in STANDING]
-        codes = {veto.code for veto in telling}
-        waits = [veto.retry_after for veto in telling if veto.retry_after is not None]
-        code, message = SOLE_REASON.get(next(iter(codes)), NOBODY) if len(codes) == 1 else NOBODY
-        if not vetoes:
-            message = (
-                "no provider is configured; set a provider's key, start Ollama, or name plugins in routerpool.yaml"
-            )
-        elif code == "no_candidate":
-            message = f"{message}: " + "; ".join(
-                f"{veto.candidate.key} {veto.code} ({veto.reason})" for veto in telling or plan.vetoes
-            )
-        return RequestError(
-            code,
-            message,
-            retry_after=min(waits) if waits else None,
-            details={"vetoes": vetoes, "profile": plan.profile},
-        )
-
-    def explain(self, plan: Plan) -> dict[str, Any]:
-        """A plan as plain JSON values: who is asked, with named terms, and who is not, with the reason."""
-        features = plan.features
-        details: dict[str, dict[str, Any]] = {}
-        for name, weight, scores in plan.opinions:
-            for score in scores:
-                entry = {"points": score.points, "weight": weight, "terms": dict(score.terms)}
-                details.setdefault(score.candidate.key, {})[name] = entry
-        return {
-            "model": plan.request.model,
-            "profile": plan.profile,
-            "features": {
-                "task": features.task,
-                "difficulty": features.difficulty,
-                "language": features.language,
-                "prompt_tokens": features.prompt_tokens,
-                "needs": sorted(features.needs),
-                "privacy": features.privacy.name.lower(),
-                "session": features.session,
-                "labels": dict(features.labels),
-                "findings": [{"rule": f.rule, "part": f.part, "redacted": f.redacted} for f in features.findings],
-            },
-            "ranked": [
-                {
-                    "candidate": candidate.key,
-                    "points": plan.scores[candidate.key].points,
-                    "strategies": details.get(candidate.key, {}),
-                    "free": candidate.model.free,
-                    "local": candidate.model.local,
-                    "cost": self._likely_cost(candidate, plan),
-                }
-                for candidate in plan.ranked
-            ],
-            "vetoes": [
-                {"candidate": veto.candidate.key, "code": veto.code, "reason": veto.reason} for veto in plan.vetoes
-            ],
-        }
-
-    def _likely_cost(self, candidate: Candidate, plan: Plan) -> float | None:
-        return cost_of(_likely_usage(plan.request, plan.features), candidate.model.prices, free=candidate.model.free)
-
 
 PIN, PIN_WEIGHT = "pin", 100.0
 """The strategy that weighs in every profile unless the profile says `pin: 0`: a conversation stays where it is."""
 
 NUMBERS = (float, int)
-NOBODY = ("no_candidate", "nobody can answer")
 
 
 def _without(candidates: tuple[Candidate, ...], vetoes: Sequence[Veto]) -> tuple[Candidate, ...]:
@@ -473,16 +393,10 @@ def _too_small(candidate: Candidate, tokens: int) -> tuple[str, str] | None:
 
 
 def _too_dear(candidate: Candidate, request: ChatRequest, features: Features, budget: float) -> tuple[str, str] | None:
-    cost = cost_of(_likely_usage(request, features), candidate.model.prices, free=candidate.model.free)
+    cost = cost_of(likely_usage(request, features), candidate.model.prices, free=candidate.model.free)
     if cost is None:
         return "cost_policy", "its price is unknown, so it cannot be kept within the budget"
     return ("cost_policy", f"about ${cost:.4f} is over the budget of ${budget:.4f}") if cost > budget else None
-
-
-def _likely_usage(request: ChatRequest, features: Features) -> Usage:
-    cap = request.params.get("max_completion_tokens") or request.params.get("max_tokens")
-    output = cap if isinstance(cap, int) and cap > 0 else ASSUMED_OUTPUT
-    return Usage(input_uncached=features.prompt_tokens, output=output)
 
 
 def _weighed(

@@ -21,6 +21,7 @@ from routerpool.deadline import DeadlinePassed
 from routerpool.detection import zero_config
 from routerpool.engine import Engine
 from routerpool.errors import AnswerError, PluginError, RequestError
+from routerpool.explanation import explain
 from routerpool.hooks import Hooks, Impl, Instance, make
 from routerpool.journey import Arrival, Sink
 from routerpool.plan import Planner
@@ -61,9 +62,7 @@ class Router:
         self.providers, self.owners = self._collect_providers()
         self.catalog = Catalog(self.providers)
         self.planner = Planner(config, self.hooks, self.catalog, self.owners)
-        self.engine = Engine(
-            config, self.hooks, self.providers, lambda: self.session, self.planner.refusal, self.catalog.learn
-        )
+        self.engine = Engine(config, self.hooks, self.providers, lambda: self.session, self.catalog.learn)
         self.admission = Admission(config.limits)
         self.store = Store(config.store)
         self.notes: list[str] = []
@@ -249,7 +248,7 @@ class Router:
         """The plan for a body, as `routerpool explain` shows it; nothing is sent anywhere."""
         request = self.request(body, caller)
         plan, _ = await self.planner.plan(request)
-        return self.planner.explain(plan)
+        return explain(plan)
 
     def profiles(self) -> dict[str, dict[str, Any]]:
         """Every profile as plain JSON values."""

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from routerpool.access import Access, Plane
-from routerpool.errors import ConfigError, PluginError, RequestError
+from routerpool.errors import PluginError, RequestError, RouterpoolError
+from routerpool.explanation import explain
 from routerpool.hooks import Instance, locate
 from routerpool.request import parse_chat
 from routerpool.responses import HttpSink, Watch, error_response, json_response, read_json
@@ -195,7 +196,7 @@ class Server:
     async def reload(self) -> dict[str, Any]:
         """Swap to a new generation, made and started before the old one is let go; a defect leaves the old one.
 
-        Requests under way end in the generation in which they began. Raises ConfigError or PluginError.
+        Requests under way end in the generation in which they began. Raises a RouterpoolError.
         """
         if self._load is None:
             message = "this router was made of a value in memory, so there is nothing to read again"
@@ -204,7 +205,11 @@ class Server:
             router = await asyncio.to_thread(self._load)
             new = Generation(router, self.generation.number + 1)
             await router.start()
-            await self._take_switches(router)
+            try:
+                await self._take_switches(router)
+            except BaseException:
+                await router.stop()
+                raise
             old, self.generation = self.generation, new
             for told in self.reloaded:
                 told(router)
@@ -318,7 +323,7 @@ class Server:
         body = await read_json(request, self.generation.limit)
         asked = parse_chat(body, request_id=new_id(), headers=request.headers.items(), caller=caller)
         plan, _ = await self.router.planner.plan(asked)
-        return json_response(self.router.planner.explain(plan))
+        return json_response(explain(plan))
 
     async def profiles(self, request: web.Request, caller: Caller) -> web.Response:
         """`GET /v1/router/profiles`."""
@@ -368,7 +373,9 @@ class Server:
         """`POST /v1/router/reload`: read the configuration again, in every worker, or keep what is."""
         try:
             told = await self.reload()
-        except (ConfigError, PluginError) as error:
+        except RequestError:
+            raise
+        except RouterpoolError as error:
             problems = str(error).splitlines()
             message = "the new configuration is not taken, the old one stays: " + "; ".join(problems)
             raise RequestError("invalid_request", message, details={"problems": problems}) from None

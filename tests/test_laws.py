@@ -40,6 +40,7 @@ from routerpool import (
     hookimpl,
 )
 from routerpool.config import from_mapping
+from routerpool.explanation import explain
 from routerpool.hooks import Instance
 from routerpool.journey import Served
 from routerpool.router import new_id
@@ -401,7 +402,7 @@ def test_bad_points_and_strangers_are_faults_and_change_nothing_for_anybody(
     assert all(isfinite(score.points) and 0 <= score.points <= 1 for score in plan.scores.values())
     sound = all(isfinite(value) and 0 <= value <= 1 for value in given_)
     assert (router.hooks.instances["s"].faults == 0) == (not plan.ranked or (sound and not strangers))
-    explained = router.planner.explain(plan)
+    explained = explain(plan)
     assert [entry["candidate"] for entry in explained["ranked"]] == [c.key for c in plan.ranked]
 
 

@@ -42,6 +42,7 @@ LAYERS = (
     "failures",
     # providers and what they have
     "connection",
+    "upstream",
     "provider",
     "databases",
     "store",
@@ -49,6 +50,7 @@ LAYERS = (
     "catalog",
     # deciding
     "record",
+    "explanation",
     "plan",
     # acting
     "deadline",

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from routerpool.config import from_mapping, parse
+from routerpool.errors import CODES
 from routerpool.testing.process import served
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,3 +84,10 @@ def test_the_plugin_list_is_what_the_plugins_say() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_table_of_errors_is_the_list_of_codes() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\d{3}) \| (.*) \|$", README, re.MULTILINE)
+    assert [(name, int(status), meaning) for name, status, meaning in rows] == [
+        (name, code.status, code.meaning) for name, code in CODES.items()
+    ]

@@ -23,7 +23,8 @@ from yarl import URL
 
 from routerpool import Detected, FailureKind, Level, Model, OpenAIProvider, Probe, ProviderConfig, Report, hookimpl
 from routerpool.failures import Pattern
-from routerpool.provider import HttpUpstream, may_be_local, read_all
+from routerpool.provider import may_be_local
+from routerpool.upstream import HttpUpstream, read_all
 from routerpool.wire import loads
 
 __all__ = ["Ollama", "address_of"]
