@@ -189,6 +189,10 @@ class _Check:
         self._profile(("unknown_model",), self.config.unknown_model)
         for alias, aim in self.config.aliases.items():
             self._alias(("aliases", alias), alias, aim)
+        server = self.config.server
+        if "*" in server.allowed_origins and not server.api_keys and not server.allow_unauthenticated:
+            what = "any web page could use and change this router; name the pages, or set server.api_keys"
+            self.problems.add(("server", "allowed_origins"), what)
         for plane in ("api_keys", "admin_keys"):
             self._keys(("server", plane), getattr(self.config.server, plane))
 

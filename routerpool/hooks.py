@@ -1,7 +1,8 @@
 """Plugins switched on by name, and the one place where their hooks are called.
 
 pluggy owns registration, validation and order; it knows no `await`, so this module does its own calling over
-implementations frozen to tuples: it awaits, isolates and times. Nothing else in the house calls a hook.
+implementations frozen to tuples: it awaits, isolates and times. Nothing else calls a hook, except that `detection` asks
+`detect` of plugins that nobody has switched on yet.
 """
 
 from __future__ import annotations

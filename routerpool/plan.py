@@ -100,7 +100,6 @@ class Planner:
         self.owners = owners
         self._chosen: dict[tuple[str, str | None], tuple[Selection, Field]] = {}
         self._chosen_from: tuple[Snapshot, object] | None = None
-        self._globs = [(pattern, target) for pattern, target in config.aliases.items() if set(pattern) & set("*?[")]
 
     async def plan(self, request: ChatRequest) -> tuple[Plan, Profile]:
         """The plan for a request, and its profile; a name that nothing has is a RequestError.
@@ -119,7 +118,7 @@ class Planner:
         """What a client means by its `model`."""
         config, snapshot = self.config, self.catalog.snapshot
         default = hints.profile or caller.profile or config.default_profile
-        name = self._aliased(name)
+        name = config.alias(name)
         if name in ("auto", "routerpool/auto", ""):
             return self._profile(default if name != "routerpool/auto" else "auto", name)
         if name.startswith("routerpool/"):
@@ -134,20 +133,6 @@ class Planner:
             raise self._unknown(name)
         selection = self._profile(default, name)
         return evolve(selection, keys=keys, strict=(selection.profile.exact or config.exact) == "strict")
-
-    def _aliased(self, name: str) -> str:
-        aliases = self.config.aliases
-        if not aliases:
-            return name
-        for _ in range(8):  # an alias may name another; the config check refuses circles
-            if name in aliases:
-                name = aliases[name]
-                continue
-            target = next((target for pattern, target in self._globs if fnmatchcase(name, pattern)), None)
-            if target is None or target == name:
-                break
-            name = target
-        return name
 
     def _profile(self, name: str, asked: str) -> Selection:
         profile = self.config.profiles.get(name)

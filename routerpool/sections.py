@@ -297,9 +297,6 @@ class Config:
     limits: LimitsConfig = field(default=LimitsConfig(), metadata={"help": "Times, counts and sizes"})
     privacy: PrivacyConfig = field(default=PrivacyConfig(), metadata={"help": "What may leave the machine"})
     plugins: Plugins = field(default=Plugins(), metadata={"help": "The plugins in use, in the order of their calls"})
-    autoload: bool = field(
-        default=False, metadata={"help": "Whether installed plugins that are not named are used too"}
-    )
     profiles: dict[Name, Profile] = field(
         factory=dict, metadata={"help": "Profiles by name, besides (or instead of) the built-in ones"}
     )

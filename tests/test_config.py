@@ -1008,6 +1008,14 @@ def test_a_home_that_is_unknown_is_a_problem(monkeypatch: pytest.MonkeyPatch) ->
     assert complaints("plugins: {}", {}) == ["1: store: ~ is unknown because HOME is not set; write the folder out"]
 
 
+def test_every_web_page_may_come_in_only_where_keys_are_asked_for() -> None:
+    open_to_all = 'server: {allowed_origins: ["*"]}'
+    said = "1: server.allowed_origins: any web page could use and change this router; name the pages, or set "
+    assert complaints(open_to_all) == [said + "server.api_keys"]
+    meant = 'server: {allowed_origins: ["*"], allow_unauthenticated: true}'
+    assert complaints(meant) == []
+
+
 # The JSON Schema
 
 SCHEMA = schema(plugins={"groq": Plugin, "openai_compatible": Entry, "secrets": None, "p": None})
