@@ -23,29 +23,32 @@ class Admission:
         self._limits = limits
         self._waiting: Mapping[str, deque[asyncio.Future[None]]] = {name: deque() for name in PRIORITIES}
         self._empty = asyncio.Event()
+        self.waiting = 0
         self.running = 0
         self.streams = 0
         self.refused = 0
 
-    @property
-    def waiting(self) -> int:
-        """How many requests wait for a place."""
-        return sum(len(queue) for queue in self._waiting.values())
+    def take(self) -> bool:
+        """Take a place if one is free and nobody waits for it."""
+        if self.waiting or not self._free():
+            return False
+        self.running += 1
+        return True
 
     async def enter(self, deadline: Deadline, *, priority: str = "normal", seconds: float | None = None) -> None:
         """Take a place, or wait for one; 429 when the queue is full or the wait too long (`seconds` shortens it)."""
+        if self.take():
+            return
         limits = self._limits
         if self.streams >= limits.max_streams:
             raise self._full("request_queue_full", f"{self.streams} streams are open, and no more are allowed")
-        if self._free() and not self.waiting:
-            self.running += 1
-            return
         most = limits.queue_seconds if seconds is None else min(seconds, limits.queue_seconds)
         if self.waiting >= limits.max_waiting:
             raise self._full("request_queue_full", f"{self.waiting} requests are waiting already")
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue = self._waiting[priority]
         queue.append(place)
+        self.waiting += 1
         try:
             with deadline:
                 deadline.set(most, "queue")
@@ -55,6 +58,7 @@ class Admission:
                 self.leave()  # the place was given in the same moment: pass it on
             elif place in queue:  # else `_admit` has passed it over already
                 queue.remove(place)
+                self.waiting -= 1
             if isinstance(error, DeadlinePassed) and error.why == "queue":
                 raise self._full("request_queue_timeout", f"no place became free within {most:g} s") from None
             raise
@@ -85,6 +89,7 @@ class Admission:
             queue = self._waiting[name]
             while queue and self._free():
                 place = queue.popleft()
+                self.waiting -= 1
                 if not place.done():
                     self.running += 1
                     place.set_result(None)

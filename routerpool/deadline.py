@@ -39,8 +39,8 @@ class Deadline:
         "why",
     )
 
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._loop = loop or asyncio.get_running_loop()  # which costs a system call in CPython 3.11
         self._task: asyncio.Task[object] | None = None
         self._handle: asyncio.TimerHandle | None = None
         self._cancelling = 0
@@ -83,7 +83,7 @@ class Deadline:
     def __enter__(self) -> Self:
         if self.left is not None:
             raise DeadlinePassed(self.left)
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         self._task = task
         self._cancelling = task.cancelling() if task is not None else 0
         self._at = inf  # what an earlier block has set is over

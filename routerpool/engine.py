@@ -178,12 +178,17 @@ class Run:
         entered: list[tuple[Impl, Any]] = []
         try:
             try:
-                await self._reserve(attempt, entered)
-                failure = await Exchange(self.journey, attempt).run(await self._mutate(attempt))
+                impls, request = self.hooks.impls, attempt.request
+                if impls["reserve"]:
+                    await self._reserve(attempt, entered)
+                if impls["mutate"]:
+                    request = await self._mutate(attempt)
+                failure = await Exchange(self.journey, attempt).run(request)
             except Unavailable as error:
                 failure = Failure(kind=FailureKind.UNAVAILABLE, message=error.reason, retry_after=error.retry_after)
         finally:
-            await self._leave(entered)
+            if entered:
+                await self._leave(entered)
         if failure is None:
             return None
         self.journey.tried.append((candidate, failure))

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 import aiohttp
+from aiohttp.http import HttpProcessingError
 from attrs import frozen
 
 from routerpool.resets import DEFAULT_SPECS, HeaderSpec, pool_marker, read_reset
@@ -184,7 +185,7 @@ EXCEPTIONS: Sequence[tuple[tuple[type[BaseException], ...], FailureKind, str]] =
     ((aiohttp.ServerDisconnectedError,), FailureKind.SERVER, "it closed the connection without an answer"),
     ((aiohttp.ClientOSError, ConnectionError), FailureKind.SERVER, "the connection broke"),
     ((aiohttp.ClientPayloadError,), FailureKind.SERVER, "it broke off in the middle of its answer"),
-    ((aiohttp.ClientResponseError,), FailureKind.SERVER, "it does not speak HTTP properly"),
+    ((aiohttp.ClientResponseError, HttpProcessingError), FailureKind.SERVER, "it does not speak HTTP properly"),
     ((asyncio.TimeoutError,), FailureKind.TIMEOUT, "no answer in time"),
     ((ValueError,), FailureKind.SERVER, "its answer cannot be read"),
 )

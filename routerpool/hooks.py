@@ -14,6 +14,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import Distribution, EntryPoint, distributions
+from operator import itemgetter
 from time import perf_counter
 from types import GeneratorType
 from typing import Any
@@ -387,12 +388,19 @@ def _impl(hook: str, impl: pluggy.HookImpl, instance: Instance) -> Impl:
     if taken == names[: len(taken)] and len(taken) == len(names):
         call = function
     else:
-        positions = tuple(names.index(name) for name in taken)
-
-        def call(*args: Any) -> Any:
-            return function(*[args[position] for position in positions])
+        call = _chooser(function, tuple(names.index(name) for name in taken))
 
     return Impl(hook, instance, call, inspect.iscoroutinefunction(function), ACCEPTS.get(hook))
+
+
+def _chooser(function: Callable[..., Any], positions: tuple[int, ...]) -> Callable[..., Any]:
+    """A function of all arguments that hands on those at these positions."""
+    if not positions:
+        return lambda *args: function()
+    chosen = itemgetter(*positions)
+    if len(positions) == 1:
+        return lambda *args: function(chosen(args))
+    return lambda *args: function(*chosen(args))
 
 
 SAYS_NO: Mapping[type[BaseException], frozenset[str]] = {RequestError: REFUSABLE, Unavailable: frozenset({"reserve"})}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 from typing import Protocol
@@ -63,9 +64,11 @@ class Arrival:
 
     __slots__ = ("_committed", "deadline", "opened", "started")
 
-    def __init__(self, committed: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, committed: Callable[[], None] | None = None, loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
         self.started = perf_counter()
-        self.deadline = Deadline()
+        self.deadline = Deadline(loop)
         self.opened = False
         self._committed = committed
 
@@ -133,7 +136,7 @@ class Journey:
             profile=self.plan.profile,
             candidate=self.answering,
             attempts=self.sent,
-            tried=", ".join(f"{candidate.key}:{failure.kind.value}" for candidate, failure in self.tried),
+            tried=", ".join([f"{candidate.key}:{failure.kind.value}" for candidate, failure in self.tried]),
         )
 
     async def to_client(self, sending: Awaitable[None]) -> None:

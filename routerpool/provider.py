@@ -17,7 +17,7 @@ from attrs import evolve, field, frozen
 from multidict import CIMultiDict
 from yarl import URL
 
-from routerpool.connection import post
+from routerpool.connection import Target, fits_header
 from routerpool.document import Problems, read
 from routerpool.failures import Pattern, failure_of_answer
 from routerpool.hookspecs import hookimpl
@@ -171,6 +171,7 @@ class OpenAIProvider:
         self.key_variables = (variables,) if isinstance(variables, str) else tuple(variables)
         self._key: str | None = None
         self._key_from: str | None = None
+        self._unfit: str | None = None
         self._no_stream_options = False
         if not self.base_url:
             raise ValueError("`base_url` is missing; add the address of the API, such as http://127.0.0.1:9000/v1")
@@ -216,12 +217,16 @@ class OpenAIProvider:
         """Take the key from the first of its variables that is set."""
         for variable in self.key_variables:
             if env.get(variable):
-                self._key, self._key_from = env[variable].strip(), variable
+                key = env[variable].strip()
+                self._unfit = None if fits_header(key) else variable
+                self._key, self._key_from = (None if self._unfit else key), variable
                 break
-        self._headers = self._make_headers()
+        self._set_address(str(self.base_url))
 
     def idle(self) -> str | None:
         """A provider that wants a key and has none is idle."""
+        if self._unfit is not None:
+            return f"{self._unfit} holds a character that no header can carry, such as a line break"
         if self.key_variables and not self._key and not self.local:
             return f"{' or '.join(self.key_variables)} is not set"
         return None
@@ -258,7 +263,7 @@ class OpenAIProvider:
             body.pop(name, None)
         if self._no_stream_options:
             body.pop("stream_options", None)
-        upstream = HttpUpstream(await post(session, self._url, serialised(self.adapt(body, model)), self._headers))
+        upstream = HttpUpstream(await self._target.post(session, serialised(self.adapt(body, model))))
         if upstream.status not in (400, 422) or "stream_options" not in body or _asks_usage(request):
             return upstream
         # Our own wish for usage must not cost the client its answer: a server that refuses it is asked without.
@@ -268,7 +273,7 @@ class OpenAIProvider:
             return HeardUpstream(upstream.status, upstream.headers, said)
         self._no_stream_options = True
         body.pop("stream_options")
-        return HttpUpstream(await post(session, self._url, serialised(self.adapt(body, model)), self._headers))
+        return HttpUpstream(await self._target.post(session, serialised(self.adapt(body, model))))
 
     @hookimpl
     def check(self, probe: Probe) -> Iterable[Report]:
@@ -332,6 +337,7 @@ class OpenAIProvider:
     def _set_address(self, base_url: str) -> None:
         self._url = URL(f"{base_url}/chat/completions")
         self._headers = self._make_headers()
+        self._target = Target(self._url, self._headers)
 
     def _make_headers(self) -> CIMultiDict[str]:
         headers = CIMultiDict(

@@ -255,7 +255,7 @@ PART_NEEDS: Mapping[Any, str] = {
 
 
 TELLING = 1024
-"""Bytes of a message that tell one conversation from another, together with its length."""
+"""Characters of a message that tell one conversation from another, together with its length."""
 
 
 def session_of(request: ChatRequest) -> str:
@@ -268,11 +268,9 @@ def session_of(request: ChatRequest) -> str:
         parts += [b"id", request.hints.session.encode("utf-8", "replace")]
         return blake2b(b"\0".join(parts), digest_size=12).hexdigest()
     for message in request.messages:
-        role = message["role"]
-        content = message.get("content")
-        parts.append(role.encode("utf-8", "replace"))
-        text = content.encode("utf-8", "replace") if isinstance(content, str) else serialised(content)
-        parts += (b"%d" % len(text), text[:TELLING])
+        role, content = message["role"], message.get("content")
+        text = content if isinstance(content, str) else serialised(content).decode()
+        parts.append(f"{role}\0{len(text)}\0{text[:TELLING]}".encode("utf-8", "replace"))
         if role == "user":
             break
     return blake2b(b"\0".join(parts), digest_size=12).hexdigest()

@@ -67,6 +67,7 @@ class Router:
         self.store = Store(config.store)
         self.notes: list[str] = []
         self._open: set[Arrival] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._session: aiohttp.ClientSession | None = None
         self._stack = AsyncExitStack()
 
@@ -127,6 +128,7 @@ class Router:
     async def start(self) -> None:
         """Open the HTTP client and the plugins, and ask the providers for their models."""
         limits = self.config.limits
+        self._loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
             self._session = await stack.enter_async_context(
                 aiohttp.ClientSession(
@@ -172,11 +174,12 @@ class Router:
 
         Raises RequestError when the sink got nothing; once it has begun, errors go into the sink.
         """
-        arrival = Arrival(self.admission.commit)
+        arrival = Arrival(self.admission.commit, self._loop)
         sink.watch(arrival.deadline.leave)
         self._open.add(arrival)
         try:
-            await self._enter(request, arrival)
+            if not self.admission.take():
+                await self._enter(request, arrival)
             try:
                 await self._answer(request, sink, arrival)
             finally:

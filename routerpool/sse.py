@@ -26,6 +26,11 @@ class Cutter:
         self._skip = False  # the last chunk ended with \r: a \n at the start of the next belongs to it
         self._start = True
 
+    @property
+    def clean(self) -> bool:
+        """Whether it holds nothing back: an event that comes now begins at its first byte."""
+        return not (self._rest or self._skip or self._start)
+
     def feed(self, data: bytes) -> bytes:
         """All events that are whole now, as they came, or b"" when none is; a too long one is a ValueError."""
         if self._start and data:

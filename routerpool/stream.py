@@ -32,6 +32,10 @@ class State(Enum):
 
 BEGUN = (State.READY, State.OPEN)
 
+HOLE = b'"content":"'
+TEMPLATES = 3
+"""How many templates are tried on one stream; a provider that changes more than the text with each chunk has none."""
+
 
 class Stream:
     """One upstream stream. `failure` tells why it is FAILED or BROKEN; `usage` and `finish_reason` what it said.
@@ -55,6 +59,8 @@ class Stream:
         "_name",
         "_overhead",
         "_strip_usage",
+        "_template",
+        "_templates",
         "bytes_out",
         "events",
         "failure",
@@ -87,6 +93,8 @@ class Stream:
         self._done = False
         self._complete = False
         self._overhead = 0
+        self._template: Template | None = None
+        self._templates = 0
         self.state = State.HELD
         self.failure: Failure | None = None
         self.usage: Usage | None = None
@@ -111,6 +119,12 @@ class Stream:
         `progress` tells afterwards whether there was content among them, which comments and empty chunks are not.
         """
         self.progress = False
+        if self._template is not None and self.state is State.OPEN and self._cutter.clean:
+            alike = self._template.chunks_in(data)
+            if alike is not None:
+                self._count(*alike)
+                self.bytes_out += len(data)
+                return data
         if self._done or self.over:
             return b""
         try:
@@ -174,7 +188,7 @@ class Stream:
         while place < end:
             blank = block.find(b"\n\n", place)
             stop = blank + 2 if blank >= 0 else end  # behind the last event only blank lines may be left
-            if self.state in BEGUN and block.startswith(b"data: {", place) and self._glance(block[place + 6 : stop]):
+            if self.state in BEGUN and block.startswith(b"data: {", place) and self._glance(block[place:stop]):
                 place = stop
                 if self.over:
                     break
@@ -199,19 +213,26 @@ class Stream:
         else:
             self._hold(piece)
 
-    def _glance(self, data: bytes) -> bool:
+    def _glance(self, event: bytes) -> bool:
         """Whether this is a chunk that is passed on as it is: the common way, and the fast one."""
         try:
-            content = _content_of(loads(data))
+            content = _content_of(loads(event[6:]))
         except ValueError:
             return False
         if content is None:
             return False
+        if content and self._templates < TEMPLATES:
+            self._templates += 1
+            self._template = Template.of(event)
+        self._count(1, content)
+        return True
+
+    def _count(self, number: int, content: bool) -> None:
+        """Take note of chunks that are passed on as they are."""
         self.progress = self.progress or content
-        self.events += 1
+        self.events += number
         if self.events > self._most_events:
             self._fail(FailureKind.SERVER, "the stream is far longer than the request allows")
-        return True
 
     def _hold(self, event: bytes) -> None:
         self._held.append(event)
@@ -255,6 +276,55 @@ class Stream:
 
     def _fail(self, kind: FailureKind, what: str) -> None:
         self.broken(Failure(kind=kind, message=f"{self._name}: {what}"))
+
+
+class Template:
+    """A chunk with a hole where its text stands: what fits it need not be parsed to be known.
+
+    Most providers' chunks differ from each other in nothing but `choices[0].delta.content`.
+    """
+
+    __slots__ = ("_head", "_length", "_tail")
+
+    def __init__(self, head: bytes, tail: bytes) -> None:
+        self._head = head
+        self._length = len(head)
+        self._tail = tail
+
+    @classmethod
+    def of(cls, event: bytes) -> Template | None:
+        """The template of a plain chunk, if its text stands where it is expected, and only there."""
+        start = event.find(HOLE) + len(HOLE)
+        end = event.find(b'"', start)
+        if start < len(HOLE) or end < 0 or not event.endswith(b"}\n\n") or b"\n" in event[:-2]:
+            return None
+        template = cls(event[:start], event[end:])
+        try:
+            filled = loads(template._head[6:] + b"x" + template._tail)
+            alone = len(filled["choices"]) == 1 and filled["choices"][0]["delta"]["content"] == "x"
+        except (ValueError, LookupError, TypeError):
+            return None
+        return template if alone and _content_of(filled) else None
+
+    def chunks_in(self, data: bytes) -> tuple[int, bool] | None:
+        """How many whole chunks these bytes are that all fit, and whether they bring any text; None if one does not.
+
+        Whatever takes a closer look is left to the parser: escapes, quotes, control characters, broken UTF-8.
+        """
+        head, tail, length = self._head, self._tail, self._length
+        if not (data.startswith(head) and data.endswith(tail)) or len(data) < length + len(tail):
+            return None
+        number, inner = 1, data[length : -len(tail)]
+        if tail in inner:
+            parts = inner.split(tail + head)
+            number, inner = len(parts), b"".join(parts)
+        try:
+            text = inner.decode()
+        except ValueError:
+            return None
+        if '"' in text or "\\" in text or not text.isprintable():
+            return None
+        return number, bool(text)
 
 
 def _content_of(event: Any) -> bool | None:

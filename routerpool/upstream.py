@@ -8,6 +8,8 @@ from typing import Protocol
 
 import aiohttp
 
+from routerpool.connection import Reply
+
 __all__ = ["HeardUpstream", "HttpUpstream", "Upstream", "read_all"]
 
 
@@ -25,11 +27,11 @@ class Upstream(Protocol):
 
 
 class HttpUpstream:
-    """An aiohttp response as an Upstream, inflated by us in bounded steps where it comes compressed."""
+    """An answer over HTTP as an Upstream, inflated by us in bounded steps where it comes compressed."""
 
     __slots__ = ("_inflater", "_response", "chunk", "headers", "status")
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, response: Reply | aiohttp.ClientResponse) -> None:
         self._response = response
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers

@@ -481,6 +481,66 @@ def test_a_stream_that_never_ends_is_broken_off() -> None:
 # Progress
 
 
+def compact(event: Any) -> bytes:
+    """An event without the spaces that Python puts into JSON and providers do not."""
+    return b"data: " + json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace") + b"\n\n"
+
+
+odd_words = st.one_of(
+    st.sampled_from(
+        ["", "word", " word", "\n", "a\\b", 'say "this"', '","finish_reason":"stop"', "é", "\u2028", "🙂", "\x00"]
+    ),
+    st.text(max_size=8),
+)
+chunks = odd_words.map(lambda word: compact(chunk({"content": word}, logprobs=None)))
+strangers = st.sampled_from(
+    [
+        compact(chunk({"content": "x"}, seed=7)),
+        compact(chunk({"reasoning_content": "hm"})),
+        compact(chunk({"role": "assistant"})),
+        compact(chunk({}, "stop")),
+        compact(REPORT),
+        compact({"error": {"message": "no"}}),
+        compact({"choices": [{"delta": {"content": "a"}}, {"delta": {"content": "b"}}]}),
+        compact(chunk({"content": "x"}, content="x")),
+        b": still here\n\n",
+        b'data: {"id":"c1","choices":[{"index":0,"delta":{"content":"},"finish_reason":null}],"logprobs":null}\n\n',
+        b'data: {"id":"c1","choices":[{"index":0,"delta":{"content":"\xff"},"finish_reason":null}],"logprobs":null}\n\n',
+        b"\n\n",
+        DONE,
+    ]
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(events=st.lists(st.one_of(chunks, chunks, strangers), max_size=12), places=cuts, whole=st.booleans())
+def test_chunks_that_are_only_compared_come_out_as_if_they_had_been_parsed(
+    events: list[bytes], places: list[int], whole: bool
+) -> None:
+    """Most chunks fit a template and are never parsed: nothing may show it."""
+    data = [compact(chunk({"content": "first"}, logprobs=None)), *events]
+    pieces = data if whole else cut(b"".join(data), places)
+    compared, parsed = drive(pieces), None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("routerpool.stream.TEMPLATES", 0)
+        parsed = drive(pieces)
+    assert compared.out == parsed.out
+    for name in ("state", "usage", "finish_reason", "events", "failure", "bytes_out"):
+        assert getattr(compared.stream, name) == getattr(parsed.stream, name), name
+
+
+def test_a_chunk_that_differs_in_its_text_alone_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [compact(chunk({"content": word})) for word in ("one", " two", " drei", " ché", " 五")]
+    stream = Stream("lab", explain)
+    stream.feed(words[0])
+    stream.open()
+    stream.feed(words[1])
+    monkeypatch.delattr("routerpool.stream.loads")
+    assert stream.feed(words[2]) == words[2]
+    assert stream.feed(b"".join(words)) == b"".join(words)
+    assert (stream.events, stream.progress, stream.state) == (8, True, State.OPEN)
+
+
 def opened() -> Stream:
     """A stream that is open."""
     stream = Stream("lab", explain)
