@@ -20,7 +20,7 @@ from routerpool.deadline import DeadlinePassed
 from routerpool.errors import RequestError, Unavailable
 from routerpool.exchange import CLIENT_LEFT, Exchange
 from routerpool.explanation import refusal
-from routerpool.fallback import exhausted, own_decision, thin, wait_before
+from routerpool.fallback import Retries, exhausted, own_decision, thin, wait_before
 from routerpool.hooks import Hooks, Impl, locate, ours_to_end
 from routerpool.journey import Arrival, Journey, Services, Sink
 from routerpool.provider import Provider
@@ -60,6 +60,7 @@ class Engine:
         learn: Callable[[Candidate, str, bool], None],
     ) -> None:
         self.services = Services(config, hooks, providers, session, self.record, learn)
+        self.retries = Retries()
         self._behind: set[asyncio.Task[None]] = set()
 
     async def run(self, plan: Plan, profile: Profile, sink: Sink, arrival: Arrival | None = None) -> None:
@@ -98,11 +99,14 @@ class Run:
         self.sink = sink
         self.journey = Journey(engine.services, plan, profile, sink, arrival)
         self.deadline = arrival.deadline
+        self.retries = engine.retries
+        self.retrying = False
 
     # The loop
 
     async def carry_out(self) -> None:
         """Answer the request one way or another, and record it."""
+        self.retries.requests += 1
         try:
             await self._answer()
         except DeadlinePassed as passed:
@@ -114,6 +118,8 @@ class Run:
             self.journey.outcome = Outcome.CANCELLED
             raise
         finally:
+            self._retried()
+            self.retries.requests -= 1
             self.deadline.close()
             await self.journey.record()
 
@@ -144,11 +150,12 @@ class Run:
                 if not again:
                     break
                 candidate, failure = again.popleft()
-                if not await self._pause(failure, len(asked_again)):
+                if not await self._may_retry(failure, len(asked_again)):
                     continue
                 queue.append(candidate)
             candidate = queue.popleft()
             tried = await self._attempt(candidate)
+            self._retried()
             if tried is None:
                 return
             attempt, failure = tried
@@ -160,7 +167,7 @@ class Run:
             if decision is Decision.RETRY and candidate.key not in asked_again:
                 asked_again.add(candidate.key)
                 pinned = candidate.key == self.plan.pinned and failure.retry_after is not None
-                if pinned and (failure.retry_after or 0) < SHORT_WAIT_SECONDS and await self._pause(failure, 0):
+                if pinned and (failure.retry_after or 0) < SHORT_WAIT_SECONDS and await self._may_retry(failure, 0):
                     queue.appendleft(candidate)
                 else:
                     again.append((candidate, failure))
@@ -249,15 +256,21 @@ class Run:
             decision = max(decision, asked)
         return decision
 
-    async def _pause(self, failure: Failure, round_number: int) -> bool:
-        """Wait before asking the same candidate again; False when its provider wants a longer wait than we have."""
+    async def _may_retry(self, failure: Failure, round_number: int) -> bool:
+        """Wait before asking the same candidate again; False when too many do, or its provider wants too long a wait."""
         wait = wait_before(failure, round_number, self.journey.budget_left())
-        if wait is None:
+        if wait is None or not self.retries.take():
             return False
+        self.retrying = True
         with self.deadline:
             self.deadline.set(wait + 1, "pause")
             await asyncio.sleep(wait)
         return True
+
+    def _retried(self) -> None:
+        if self.retrying:
+            self.retrying = False
+            self.retries.give()
 
     async def _stop(self, failure: Failure) -> None:
         if failure.answer is None:

@@ -10,7 +10,7 @@ from routerpool.errors import RequestError
 from routerpool.sections import Profile
 from routerpool.types import Candidate, Decision, Failure, FailureKind, Tier
 
-__all__ = ["exhausted", "own_decision", "thin", "wait_before"]
+__all__ = ["Retries", "exhausted", "own_decision", "thin", "wait_before"]
 
 RETRY_BASE_SECONDS, RETRY_CAP_SECONDS = 0.25, 8.0
 """Full jitter: a uniform wait up to base · 2^n, capped, so that many clients do not come back at once."""
@@ -25,6 +25,38 @@ PROVIDER_WIDE = frozenset({FailureKind.AUTH, FailureKind.CREDIT, FailureKind.CON
 """Failures of the key or the address: the provider's other models share both."""
 
 WAITING = frozenset({FailureKind.RATE_LIMITED, FailureKind.QUOTA_EXHAUSTED, FailureKind.UNAVAILABLE})
+
+
+RETRIED_SHARE, RETRIED_LEAST = 0.2, 3
+"""Envoy's retry budget: a fifth of the requests in flight, or three."""
+
+
+class Retries:
+    """How many requests may ask the same candidate again at one time, over all requests of a router.
+
+    When a provider is down, every request would like to ask it once more, and together they keep it down.
+    """
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.running = 0
+        self.refused = 0
+
+    def take(self) -> bool:
+        """Whether one more may be asked again now; if so, `give` it back afterwards."""
+        if self.running >= max(RETRIED_SHARE * self.requests, RETRIED_LEAST):
+            self.refused += 1
+            return False
+        self.running += 1
+        return True
+
+    def give(self) -> None:
+        """The second attempt is over."""
+        self.running -= 1
+
+    def status(self) -> dict[str, int]:
+        """The figures of this process."""
+        return {"running": self.running, "refused": self.refused}
 
 
 def own_decision(profile: Profile, candidate: Candidate, failure: Failure, left: Iterable[Candidate]) -> Decision:

@@ -286,6 +286,7 @@ class Router:
             "providers": [self._provider_status(name) for name in self.providers],
             "candidates": len(self.catalog.snapshot.candidates),
             "admission": self.admission.status(),
+            "retries": self.engine.retries.status(),
             "store": self.store.status(),
             "notes": self.notes,
         }

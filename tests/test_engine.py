@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
 
 from routerpool import Decision, Failure, FailureKind, OpenAIProvider, RequestError, Router, hookimpl
 from routerpool.errors import AnswerError
+from routerpool.fallback import Retries
 from routerpool.testing import Witness, make_router
 from routerpool.testing.fixtures import serving
 from routerpool.testing.upstream import Upstream
@@ -71,6 +74,43 @@ def test_another_candidate_comes_before_the_same_one_again(up: Upstream) -> None
     pool.chat()
     assert pool.trail == ("a/m1:server", "b/m1:answered")
     assert up.seen("a").chat == 1
+
+
+def test_when_all_would_retry_at_once_a_fifth_may_and_the_others_are_told_at_once(up: Upstream) -> None:
+    pool = Pool(up, "a")
+    up.always("a", "http:500")
+
+    async def ask() -> None:
+        with pytest.raises(RequestError) as raised:
+            await pool.router.chat(BODY)
+        assert raised.value.code == "attempts_exhausted"
+
+    async def main() -> dict[str, Any]:
+        async with pool.router:
+            await asyncio.gather(*[ask() for _ in range(60)])
+            return await pool.router.status()
+
+    status = asyncio.run(main())
+    again = up.seen("a").chat - 60
+    assert 0 < again < 60
+    assert status["retries"] == {"running": 0, "refused": 60 - again}
+
+
+@given(steps=st.lists(st.sampled_from(["comes", "goes", "retries", "retried"]), max_size=80))
+def test_retries_never_exceed_a_fifth_of_the_requests_or_three(steps: list[str]) -> None:
+    retries = Retries()
+    for step in steps:
+        if step == "comes":
+            retries.requests += 1
+        elif step == "goes":
+            retries.requests = max(retries.requests - 1, 0)
+        elif step == "retried" and retries.running:
+            retries.give()
+        elif step == "retries":
+            before = retries.running
+            most = max(3, retries.requests / 5)
+            assert retries.take() is (before < most)
+            assert retries.running <= max(most, before) + 1
 
 
 def test_the_last_candidate_is_asked_once_more_after_a_passing_fault(up: Upstream) -> None:

@@ -130,6 +130,7 @@ class Breaker:
         self._entries: dict[str, Entry] = {}
         self._benched: dict[str, Entry] = {}
         self._spared: WeakValueDictionary[tuple[str, str], ChatRequest] = WeakValueDictionary()
+        self._failed: WeakValueDictionary[tuple[str, str], ChatRequest] = WeakValueDictionary()
         self._members: dict[int, tuple[Sequence[Candidate], Mapping[str, list[Candidate]]]] = {}
 
     # Planning
@@ -206,10 +207,12 @@ class Breaker:
     def take(self, attempt: Attempt, entries: Sequence[Entry]) -> Sequence[Entry]:
         """Take a trial of each entry that is half-open, or of none and raise Unavailable."""
         now, half_open = self._clock(), []
-        spared = (attempt.request.id, attempt.candidate.key) in self._spared
+        asked = attempt.request.id, attempt.candidate.key
+        spared = asked in self._spared
         for entry in entries:
             if entry.open(now):
-                if entry.kind not in PASSING:  # benched since this was planned
+                # Benched since this was planned, or by this very request: in an outage a retry doubles the calls.
+                if entry.kind not in PASSING or (asked in self._failed and not entry.stated):
                     raise Unavailable(entry.reason(now), entry.wait(now))
             elif entry.trials < self.config.trials:
                 half_open.append(entry)
@@ -237,6 +240,7 @@ class Breaker:
         stated = _stated(failure)
         if self._count(entry, attempt, kind, now) or (stated is not None and kind in SOFT):
             self._bench(entry, failure, stated, now)
+            self._failed[attempt.request.id, candidate.key] = attempt.request
 
     @hookimpl
     def on_success(self, attempt: Attempt) -> None:

@@ -264,3 +264,32 @@ def test_wrong_options_are_refused_at_the_start_with_their_path() -> None:
     assert "plugins.breaker.trials" in text
     assert "did you mean 'first'" in text
     assert "plugins.breaker.jitter" in text
+
+
+def test_in_a_total_outage_clients_do_not_multiply_the_calls() -> None:
+    """At most 1.2 calls for each request once the outage is known (facts of the field: an unbounded retry gives 3)."""
+
+    async def body() -> None:
+        async with scene({"one": ["m1"], "two": ["m2"], "three": ["m3"]}) as house:
+            for name in ("one", "two", "three"):
+                house.up.always(name, "http:503")
+
+            async def ask() -> RequestError:
+                with pytest.raises(RequestError) as refused:
+                    await house.router.chat(ASK)
+                return refused.value
+
+            def calls() -> int:
+                return sum(house.up.seen(name).chat for name in ("one", "two", "three"))
+
+            for _ in range(4):
+                await ask()
+            before, requests = calls(), 0
+            while requests < 200:  # 200 s, in bursts of four
+                house.time += 4
+                errors = await asyncio.gather(*[ask() for _ in range(4)])
+                requests += 4
+                assert all(error.status in (429, 503) for error in errors)
+            assert 0 < calls() - before <= 1.2 * requests, "they are probed, and not more"
+
+    run(body)
