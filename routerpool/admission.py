@@ -35,16 +35,24 @@ class Admission:
         self.running += 1
         return True
 
+    def refusal(self) -> RequestError | None:
+        """Why whoever comes now is refused, if so."""
+        limits = self._limits
+        if self.streams >= limits.max_streams:
+            return self._full("request_queue_full", f"{self.streams} streams are open, and no more are allowed")
+        if self.waiting >= limits.max_waiting and not self._free():
+            return self._full("request_queue_full", f"{self.waiting} requests are waiting already")
+        return None
+
     async def enter(self, deadline: Deadline, *, priority: str = "normal", seconds: float | None = None) -> None:
         """Take a place, or wait for one; 429 when the queue is full or the wait too long (`seconds` shortens it)."""
         if self.take():
             return
+        refused = self.refusal()
+        if refused is not None:
+            raise refused
         limits = self._limits
-        if self.streams >= limits.max_streams:
-            raise self._full("request_queue_full", f"{self.streams} streams are open, and no more are allowed")
         most = limits.queue_seconds if seconds is None else min(seconds, limits.queue_seconds)
-        if self.waiting >= limits.max_waiting:
-            raise self._full("request_queue_full", f"{self.waiting} requests are waiting already")
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue = self._waiting[priority]
         queue.append(place)

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 __all__ = ["HEADER_BYTES", "Connections", "Reply", "Target"]
@@ -20,14 +22,32 @@ __all__ = ["HEADER_BYTES", "Connections", "Reply", "Target"]
 HEADER_BYTES = 32 << 10
 """The longest header field of an answer; a longer one is no HTTP that we read."""
 
-READ_BYTES = 1 << 16
+READ_BYTES = 1 << 14
 """How much of an answer may wait for a slow reader; twice as much stops the provider."""
+
+COPIED_BYTES = 1 << 16
+"""Up to this size a body is sent in one piece with its head; a longer one is not copied."""
 
 _new: ContextVar[bool] = ContextVar("routerpool_new_connection", default=True)
 
 
+class Protocol(ResponseHandler):
+    """aiohttp's client protocol, which also tells the reader of a body that what followed in it was no HTTP."""
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        """Let whoever waits for the head, or for more of the body, fail at once instead of running into a limit."""
+        body = self._payload
+        if body is not None and not body.is_eof():
+            body.set_exception(aiohttp.ClientPayloadError(type(exc).__name__))
+        super().set_exception(exc, *cause)
+
+
 class Connections(aiohttp.TCPConnector):
-    """A connector that notes, for the current task, when it had to open a connection."""
+    """A connector that notes, for the current task, when it had to open a connection. Made inside a running loop."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = partial(Protocol, loop=self._loop)  # type: ignore[assignment]  # a partial is invariant
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
         _new.set(True)
@@ -117,7 +137,7 @@ class Target:
                 max_field_size=HEADER_BYTES,
             )
             head = b"%b%d\r\n\r\n" % (self._head, len(data))
-            if len(data) < READ_BYTES:
+            if len(data) < COPIED_BYTES:
                 transport.write(head + data)
             else:
                 transport.writelines((head, data))

@@ -257,7 +257,7 @@ class Run:
         return decision
 
     async def _may_retry(self, failure: Failure, round_number: int) -> bool:
-        """Wait before asking the same candidate again; False when too many do, or its provider wants too long a wait."""
+        """Wait before asking the same candidate again; False when too many are, or its provider wants too long one."""
         wait = wait_before(failure, round_number, self.journey.budget_left())
         if wait is None or not self.retries.take():
             return False

@@ -396,7 +396,7 @@ def _impl(hook: str, impl: pluggy.HookImpl, instance: Instance) -> Impl:
 def _chooser(function: Callable[..., Any], positions: tuple[int, ...]) -> Callable[..., Any]:
     """A function of all arguments that hands on those at these positions."""
     if not positions:
-        return lambda *args: function()
+        return lambda *_: function()
     chosen = itemgetter(*positions)
     if len(positions) == 1:
         return lambda *args: function(chosen(args))

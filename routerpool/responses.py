@@ -14,9 +14,12 @@ from routerpool.errors import RequestError
 from routerpool.journey import Served
 from routerpool.sse import DONE
 from routerpool.types import Answer
-from routerpool.wire import dumps, error_event, loads
+from routerpool.wire import TooManyValuesError, dumps, error_event, loads
 
 __all__ = ["HttpSink", "Watch", "error_response", "json_response", "read_json"]
+
+REQUEST_VALUES = 250_000
+"""The most values in a client's JSON: texts are one each, so a request has some thousands."""
 
 LOOK_SECONDS = 0.1
 """How often we look whether clients are still there; an upstream is cut within this time of their going."""
@@ -152,14 +155,20 @@ async def read_json(request: web.BaseRequest, limit: int) -> Any:
     declared = request.content_length
     if declared is not None and declared > limit:
         raise _too_large(limit)
-    parts, size = [], 0
+    body: bytes | bytearray = b""
     while part := await request.content.readany():
-        size += len(part)
-        if size > limit:
+        if not body:
+            body = part  # mostly all of it
+        elif isinstance(body, bytearray):
+            body += part
+        else:
+            body = bytearray(body) + part
+        if len(body) > limit:
             raise _too_large(limit)
-        parts.append(part)
     try:
-        return loads(parts[0] if len(parts) == 1 else b"".join(parts))
+        return loads(body, REQUEST_VALUES)
+    except TooManyValuesError as error:
+        raise RequestError("request_too_large", f"the body holds {error}") from None
     except ValueError:
         raise RequestError("invalid_json", "the body is not valid JSON") from None
 

@@ -191,6 +191,14 @@ class Router:
             arrival.deadline.close()
             self._open.discard(arrival)
 
+    async def turn_away(self, request_id: str, caller: Caller) -> None:
+        """Refuse a request before its body is read if no place is left, so that a flood costs little."""
+        refused = self.admission.refusal()
+        if refused is not None:
+            unread = ChatRequest(id=request_id, model="", messages=(), caller=caller)
+            await self._refused(_unplanned(unread), Arrival(loop=self._loop))
+            raise refused
+
     async def _enter(self, request: ChatRequest, arrival: Arrival) -> None:
         hints = request.hints
         try:

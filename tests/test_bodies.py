@@ -56,6 +56,14 @@ async def test_a_chunked_body_is_refused_as_soon_as_it_is_too_large() -> None:
         assert answer.startswith(b"HTTP/1.1 413 "), "though the body has not ended"
 
 
+async def test_a_body_of_very_many_values_is_refused_and_said_to_be() -> None:
+    async with house() as at:
+        body = b'{"model": "auto", "messages": [' + b"[]," * 400_000 + b"[]]}"
+        answer = await at.ask("POST", "/v1/chat/completions", body)
+        assert (answer.status, answer.json["error"]["code"]) == (413, "request_too_large")
+        assert "250,000 values" in answer.json["error"]["message"]
+
+
 RUBBISH: dict[str, bytes] = {
     "nothing": b"",
     "cut": b'{"model": "auto", "mess',

@@ -187,6 +187,24 @@ def test_what_is_no_http_is_a_failure_of_the_provider(spoken: bytes) -> None:
     asyncio.run(main())
 
 
+def test_rubbish_between_the_chunks_of_a_body_is_told_at_once_and_not_by_a_limit() -> None:
+    async def main() -> None:
+        spoken = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n"
+        async with speaking(Spoken(spoken)) as (url, session):
+            reply = await Target(URL(url), {}).post(session, b"{}")
+            assert await reply.content.readany() == b"part"
+            protocol = reply.connection.protocol if reply.connection else None
+            assert protocol is not None
+            reading = asyncio.ensure_future(reply.content.readany())
+            await asyncio.sleep(0)
+            protocol.data_received(b"no length\r\n")
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await asyncio.wait_for(reading, 5)
+            reply.close()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\0"])
 def test_a_header_that_would_end_itself_is_refused_when_it_is_set(value: str) -> None:
     with pytest.raises(ValueError, match="no header can carry"):

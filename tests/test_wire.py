@@ -14,8 +14,10 @@ from routerpool.sse import event_data, split_events
 from routerpool.types import Usage
 from routerpool.wire import (
     ErrorText,
+    TooManyValuesError,
     answer_opening,
     delta_of,
+    dumps,
     error_event,
     event_bytes,
     join_opening,
@@ -364,3 +366,19 @@ def test_an_error_event_is_openais_error_object_and_no_end() -> None:
             "attempts": [],
         }
     }
+
+
+FEW, MANY = 1_000, 400_000
+
+
+@pytest.mark.parametrize("value", [b"[]", b"{}", b"1.5", b'"ab"', b'{"a":1}', b"[[1]]"])
+def test_a_document_of_very_many_values_is_refused_before_it_takes_its_memory(value: bytes) -> None:
+    document = b"[" + b",".join([value] * MANY) + b"]" + b" " * (1 << 20)
+    with pytest.raises(TooManyValuesError, match="more than 250,000 values"):
+        loads(document, 250_000)
+    assert loads(b"[" + b",".join([value] * FEW) + b"]" + b" " * (1 << 20), 250_000)
+
+
+def test_what_stands_in_texts_is_no_value() -> None:
+    text = '{"a": [1, 2, 3], "b": "c\\\\"}, ' * MANY
+    assert loads(dumps([text, {"text": text}]), 250_000) == [text, {"text": text}]

@@ -1,9 +1,10 @@
-"""Routerpool beside the limit of its framework: CPU, latency and memory as ratios to a bare aiohttp proxy.
+"""Routerpool beside the limit of its framework (CPU, latency, memory) and beside what it promises (robustness).
 
-    uv run --all-packages python contrib/benchmarks/bench.py [--quick] [--out FOLDER] [--with litellm,portkey]
+    uv run --all-packages python contrib/benchmarks/bench.py [--quick] [--only speed|robustness] [--out FOLDER]
+        [--with litellm,portkey]
 
 Writes figures.json and, where matplotlib is there (`uv run --all-packages --with matplotlib …`), figures.png to the
-folder, and prints a table. Exit code 1 when an answer but a peer's was wrong; a figure beyond its bound is only marked.
+folder, and prints tables. Exit code 1 when an answer but a peer's was wrong; a figure beyond its bound is only marked.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import robustness
 from attrs import Factory, define, frozen
 from load import Load, percentile, run
-from report import Figure, Report, chart, table
+from report import Figure, Finding, Report, chart, findings_table, table, write
 from targets import PEERS, NotHere, Target, bare_proxy, routerpool, upstream
 
 CONNECTIONS = 16
@@ -260,11 +263,22 @@ def tell(text: str) -> None:
     print(text, end="", file=sys.stderr, flush=True)
 
 
+def measure_speed(settings: Settings, peers: Sequence[str], about: dict[str, object], folder: Path) -> Report:
+    """The figures of speed, printed."""
+    measured, names, missing = measure(settings, peers, folder)
+    about |= {"rounds": settings.rounds, "seconds": settings.seconds, "lives": settings.lives}
+    errors = {name: dict(found) for name, found in measured.errors.items() if found}
+    report = Report(about, figures(), measured.values, dict(measured.answers), errors, names, missing)
+    print(table(report))
+    return report
+
+
 def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="three short rounds, about a minute; good for a look")
-    parser.add_argument("--rounds", type=int, metavar="N", help="how many rounds of each scenario")
+    parser.add_argument("--quick", action="store_true", help="three short rounds, about two minutes; good for a look")
+    parser.add_argument("--only", choices=("speed", "robustness"), help="measure one of the two")
+    parser.add_argument("--rounds", type=int, metavar="N", help="how many rounds of each scenario of speed")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where figures.json and figures.png go")
     parser.add_argument("--with", dest="peers", default="", metavar="NAMES", help=f"add {', '.join(PEERS)}")
     options = parser.parse_args()
@@ -274,19 +288,25 @@ def main() -> int:
     settings = QUICK if options.quick else FULL
     if options.rounds:
         settings = Settings(rounds=max(options.rounds, 1), seconds=settings.seconds, lives=settings.lives)
-    about = machine()
+    about, report = machine(), None
+    findings: list[Finding] = []
+    details: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="routerpool-bench-") as folder:
-        measured, names, missing = measure(settings, peers, Path(folder))
+        if options.only != "robustness":
+            report = measure_speed(settings, peers, about, Path(folder))
+        if options.only != "speed":
+            tell("what it promises")
+            scale = robustness.QUICK if options.quick else robustness.FULL
+            findings, details = robustness.measure(scale, Path(folder), tell)
+            tell("\n")
+            print(findings_table(findings))
     about["load_after"] = [round(value, 2) for value in os.getloadavg()]
-    about |= {"rounds": settings.rounds, "seconds": settings.seconds, "lives": settings.lives}
-    errors = {name: dict(found) for name, found in measured.errors.items() if found}
-    report = Report(about, figures(), measured.values, dict(measured.answers), errors, names, missing)
-    print(table(report))
     out = options.out or Path("benchmark-figures")
     out.mkdir(parents=True, exist_ok=True)
-    report.write(out / "figures.json")
-    print(f"\nwritten: {out / 'figures.json'}; {chart(report, out / 'figures.png')}")
-    return 1 if errors.keys() - PEERS.keys() else 0
+    write(out / "figures.json", about, report, findings, details)
+    print(f"\nwritten: {out / 'figures.json'}", f"; {chart(report, out / 'figures.png')}" if report else "", sep="")
+    wrong = any(finding.grave and finding.kept() is False for finding in findings)
+    return 1 if wrong or (report is not None and report.errors.keys() - PEERS.keys()) else 0
 
 
 if __name__ == "__main__":

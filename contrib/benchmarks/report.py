@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from attrs import frozen
 
-__all__ = ["Figure", "Report", "chart", "table"]
+__all__ = ["Figure", "Finding", "Report", "chart", "findings_table", "table", "write"]
 
 OURS = "routerpool"
 BARE = "bare"
@@ -90,8 +90,8 @@ class Report:
             return None
         return value >= figure.least if figure.least is not None else value <= (figure.most or math.inf)
 
-    def write(self, path: Path) -> None:
-        """All of it as JSON, every round among it."""
+    def document(self) -> dict[str, object]:
+        """All of it as JSON values, every round among it."""
         told = [
             {
                 "key": figure.key,
@@ -106,15 +106,80 @@ class Report:
             }
             for figure in self.figures
         ]
-        document = {
-            "about": self.about,
+        return {
             "figures": told,
             "answers": self.answers,
             "errors": self.errors,
             "missing": self.missing,
             "rounds": self.values,
         }
-        path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
+
+
+@frozen
+class Finding:
+    """One figure of robustness: its key and title name the unit; `most` and `least` are the aim.
+
+    `grave` is what makes the benchmark fail when the aim is missed: an answer that was wrong or missing.
+    """
+
+    key: str
+    title: str
+    value: float = math.nan
+    most: float | None = None
+    least: float | None = None
+    grave: bool = False
+
+    def aim(self) -> str:
+        """The aim in words."""
+        if self.most is not None and self.most in (0, self.least):
+            return f"{self.most:g}"
+        return f"≤ {self.most:g}" if self.most is not None else f"≥ {self.least:g}" if self.least is not None else ""
+
+    def kept(self) -> bool | None:
+        """Whether the aim is kept; None where there is none."""
+        if self.most is None and self.least is None:
+            return None
+        return (self.least or -math.inf) <= self.value <= (math.inf if self.most is None else self.most)
+
+    def document(self) -> dict[str, object]:
+        """As JSON values."""
+        return {
+            "key": self.key,
+            "title": self.title,
+            "value": self.value,
+            "aim": self.aim() or None,
+            "kept": self.kept(),
+        }
+
+
+def write(
+    path: Path,
+    about: Mapping[str, object],
+    report: Report | None,
+    findings: Sequence[Finding],
+    details: Mapping[str, object],
+) -> None:
+    """What was measured, as JSON."""
+    document: dict[str, object] = {"about": about}
+    if report is not None:
+        document |= report.document()
+    if findings:
+        document["robustness"] = {"figures": [finding.document() for finding in findings], "details": details}
+    path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
+
+
+def findings_table(findings: Sequence[Finding]) -> str:
+    """The figures of robustness, each beside its aim."""
+    marks = {None: "", True: "yes", False: "NO"}
+    rows = [("figure", "value", "aim", "kept")]
+    rows += [(one.title, _shown(one.value), one.aim(), marks[one.kept()]) for one in findings]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = [
+        f"{title.ljust(widths[0])}  {value.rjust(widths[1])}  {aim.rjust(widths[2])}  {kept}".rstrip()
+        for title, value, aim, kept in rows
+    ]
+    lines.insert(1, "-" * len(lines[0]))
+    return "\n".join(lines)
 
 
 def table(report: Report) -> str:

@@ -24,7 +24,7 @@ from load import request_bytes
 from routerpool.detection import default_plugins
 from routerpool.hooks import installed
 
-__all__ = ["PEERS", "NotHere", "Target", "bare_proxy", "routerpool", "upstream"]
+__all__ = ["PEERS", "NotHere", "Target", "bare_proxy", "routerpool", "served", "upstream"]
 
 HERE = Path(__file__).parent
 CANDIDATES = 20
@@ -117,16 +117,25 @@ class Target:
         page = os.sysconf("SC_PAGE_SIZE")
         return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page for pid in self.pids())
 
+    def peak(self) -> int:
+        """The most bytes of memory that it has held since `forget_peak`, each process at its own worst."""
+        return sum(_kibibytes(Path(f"/proc/{pid}/status"), "VmHWM:") for pid in self.pids())
+
+    def forget_peak(self) -> None:
+        """Let `peak` count from what it holds now."""
+        for pid in self.pids():
+            Path(f"/proc/{pid}/clear_refs").write_text("5")  # see proc(5): 5 resets the peak
+
     def pss(self) -> int:
         """Bytes of memory that it holds, pages shared with others counted in part."""
-        return sum(_pss(pid) for pid in self.pids())
+        return sum(_kibibytes(Path(f"/proc/{pid}/smaps_rollup"), "Pss:") for pid in self.pids())
 
 
-def _pss(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
+def _kibibytes(file: Path, name: str) -> int:
+    for line in file.read_text().splitlines():
+        if line.startswith(name):
             return int(line.split()[1]) * 1024
-    raise RuntimeError("this kernel does not tell the Pss of a process")
+    raise RuntimeError(f"this kernel does not tell {name[:-1]} in {file}")
 
 
 def _answers(port: int, request: bytes) -> bool:
@@ -163,20 +172,22 @@ def bare_proxy(behind: Target, *, pass_through: bool = False) -> Target:
 
 def routerpool(behind: Target, folder: Path) -> Target:
     """Routerpool with its default plugins, as far as they are installed, and 20 candidates from 20 providers."""
-    plugins: dict[str, dict[str, object]] = {name: {} for name in default_plugins(installed())}
-    for number in range(CANDIDATES):
-        plugins[f"lab{number}"] = {
-            "use": "openai_compatible",
-            "base_url": f"http://127.0.0.1:{behind.port}/v1",
-            "models": [f"model-{number}"],
-        }
-    config = {
-        "store": f"sqlite:///{folder}/routerpool.db",
-        "limits": {"max_concurrent": 1000, "max_streams": 1000, "max_waiting": 1000},
-        "plugins": plugins,
-    }
+    address = f"http://127.0.0.1:{behind.port}/v1"
+    labs = {f"lab{number}": {"base_url": address, "models": [f"model-{number}"]} for number in range(CANDIDATES)}
+    limits = {"max_concurrent": 1000, "max_streams": 1000, "max_waiting": 1000}
+    return served(folder, labs, limits=limits)
+
+
+def served(folder: Path, providers: Mapping[str, Mapping[str, object]], **config: object) -> Target:
+    """Routerpool as `routerpool serve` runs it, with the default plugins that are installed.
+
+    The providers are OpenAI-compatible ones; `config` is the rest of the file, which is `bench.yaml` in the folder.
+    """
+    plugins: dict[str, object] = {name: {} for name in default_plugins(installed())}
+    plugins |= {name: {"use": "openai_compatible", **options} for name, options in providers.items()}
     path = folder / "bench.yaml"
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    told = {"store": f"sqlite:///{folder}/routerpool.db", **config, "plugins": plugins}
+    path.write_text(yaml.safe_dump(told, sort_keys=False))
     port = free_port()
     command = [sys.executable, "-m", "routerpool", "serve", "--config", str(path), "--port", str(port)]
     return Target("routerpool", command, port, env={"HOME": str(folder)})
