@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from routerpool.errors import Unavailable as Unavailable
     from routerpool.hookspecs import Rewriter as Rewriter
     from routerpool.hookspecs import hookimpl as hookimpl
-    from routerpool.provider import ModelData as ModelData
     from routerpool.provider import OpenAIProvider as OpenAIProvider
     from routerpool.provider import Provider as Provider
     from routerpool.provider import ProviderConfig as ProviderConfig
+    from routerpool.provider_data import ModelData as ModelData
     from routerpool.router import Router as Router
     from routerpool.server import ROUTER as ROUTER
     from routerpool.server import create_app as create_app
@@ -60,7 +60,8 @@ _HOMES = {
     "config": ("Config",),
     "errors": ("AnswerError", "ConfigError", "PluginError", "RequestError", "RouterpoolError", "Unavailable"),
     "hookspecs": ("Rewriter", "hookimpl"),
-    "provider": ("ModelData", "OpenAIProvider", "Provider", "ProviderConfig"),
+    "provider": ("OpenAIProvider", "Provider", "ProviderConfig"),
+    "provider_data": ("ModelData",),
     "router": ("Router",),
     "server": ("ROUTER", "create_app", "setup"),
     "types": (

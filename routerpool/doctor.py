@@ -68,10 +68,10 @@ def _may_be_asked(provider: OpenAIProvider, network: bool) -> bool:
 
 async def _listed(provider: OpenAIProvider, session: aiohttp.ClientSession) -> Sequence[Model] | None:
     """The models that a provider says it has; None where only the roster counts, though it was asked all the same."""
-    if type(provider).discover is not OpenAIProvider.discover:
+    if type(provider).discover is not OpenAIProvider.discover or provider.discovery != "off":
         return await provider.discover(session)
-    payload = await provider.get(session, f"{provider.base_url}/models")
-    return provider.parse_models(payload) if provider.discovers and provider.config.models is None else None
+    await provider.get(session, provider.list_address)
+    return None
 
 
 async def _reach(router: Router, provider: OpenAIProvider, session: aiohttp.ClientSession) -> Report:

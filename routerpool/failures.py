@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Mapping, Sequence
 
 import aiohttp
 from aiohttp.http import HttpProcessingError
 from attrs import frozen
 
-from routerpool.resets import DEFAULT_SPECS, HeaderSpec, pool_marker, read_reset
+from routerpool.resets import DEFAULT_SPECS, HeaderSpec, pool_marker, read_reset, until_midnight, zone
 from routerpool.types import Answer, Failure, FailureKind
 from routerpool.wire import loads, read_error
 
@@ -29,6 +30,9 @@ LIMITED = frozenset(
 )
 """Failures that end by waiting, about which any rate-limit header may speak."""
 
+BODY_BYTES = 32 << 10
+"""An error says what it is at its beginning."""
+
 SAFE_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{1,63}\Z")
 
 
@@ -36,8 +40,9 @@ SAFE_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{1,63}\Z")
 class Pattern:
     """One error form of one provider: where all that is given matches, the answer is of this kind.
 
-    `match` is a regular expression searched in the error's code and text; `retry_after` (seconds) replaces what the
-    answer says; `lacks` names the capability that such an answer denies.
+    `match` is a regular expression searched in the error's code and text, `body` one searched in the whole answer, at
+    most 32 kB of it. `retry_after` (seconds) replaces what the answer says, and so does `midnight`: the time zone whose
+    next day brings a new quota. `lacks` names the capability that such an answer denies, `pool` the quota it means.
     """
 
     kind: FailureKind
@@ -45,12 +50,23 @@ class Pattern:
     match: str | None = None
     retry_after: float | None = None
     lacks: str | None = None
+    body: str | None = None
+    midnight: str | None = None
+    pool: str | None = None
 
-    def fits(self, status: int, words: str) -> bool:
-        """Whether an answer with this status and these words is of this form."""
+    def fits(self, status: int, words: str, body: str) -> bool:
+        """Whether an answer with this status, these words and this body is of this form."""
         if self.status is not None and self.status != status:
             return False
-        return self.match is None or re.search(self.match, words, re.IGNORECASE) is not None
+        if self.match is not None and re.search(self.match, words, re.IGNORECASE) is None:
+            return False
+        return self.body is None or re.search(self.body, body, re.IGNORECASE) is not None
+
+    def wait(self) -> float | None:
+        """Seconds until it makes sense to come back, where the form alone tells."""
+        if self.midnight is None:
+            return self.retry_after
+        return until_midnight(time.time(), zone(self.midnight))
 
 
 BY_STATUS: Mapping[int, FailureKind] = {
@@ -137,11 +153,13 @@ def failure_of_answer(
         inner = error.status if error and error.status is not None and 400 <= error.status < 600 else None
         status = inner or 502
     code = error.code if error else ""
-    words = f"{code} {error.text}" if error else body[:4096].decode("utf-8", "replace")
-    kind, retry_after, source, lacks = _kind(status), None, None, None
+    whole = body[:BODY_BYTES].decode("utf-8", "replace")
+    words = f"{code} {error.text}" if error else whole[:4096]
+    kind, retry_after, source, lacks, pool = _kind(status), None, None, None, None
     for pattern in (*patterns, *KNOWN):
-        if pattern.fits(status, words):
-            kind, retry_after, source, lacks = pattern.kind, pattern.retry_after, "pattern", pattern.lacks
+        if pattern.fits(status, words, whole):
+            kind, retry_after, source = pattern.kind, pattern.wait(), "pattern"
+            lacks, pool = pattern.lacks, pattern.pool
             break
     if kind is FailureKind.RATE_LIMITED and pool_marker(body) in ("day", "week", "session"):
         kind = FailureKind.QUOTA_EXHAUSTED
@@ -156,7 +174,14 @@ def failure_of_answer(
     if kind in CALLER_KINDS:
         answer = Answer(status=status, content_type=headers.get("Content-Type", "application/json"), body=body)
     return Failure(
-        kind=kind, message=message, status=status, retry_after=retry_after, source=source, lacks=lacks, answer=answer
+        kind=kind,
+        message=message,
+        status=status,
+        retry_after=retry_after,
+        source=source,
+        lacks=lacks,
+        pool=pool,
+        answer=answer,
     )
 
 

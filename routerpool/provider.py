@@ -6,10 +6,10 @@ are there for what differs.
 
 from __future__ import annotations
 
-import inspect
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from datetime import UTC, date, datetime
 from typing import Any, ClassVar, Literal, Protocol
 
 import aiohttp
@@ -18,12 +18,11 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from routerpool.connection import Target, fits_header
-from routerpool.document import Problems, read
 from routerpool.failures import Pattern, failure_of_answer
 from routerpool.hookspecs import hookimpl
+from routerpool.provider_data import DataPolicy, ModelData, Params, Pool, ProviderData, load_data
 from routerpool.request import sent_body, serialised
 from routerpool.resets import DEFAULT_SPECS, HeaderSpec
-from routerpool.shape import structure
 from routerpool.types import (
     Attempt,
     Candidate,
@@ -32,11 +31,9 @@ from routerpool.types import (
     Failure,
     Level,
     Model,
-    Prices,
     Privacy,
     Probe,
     Report,
-    Tier,
 )
 from routerpool.upstream import HeardUpstream, HttpUpstream, Upstream, read_all
 from routerpool.wire import loads
@@ -46,10 +43,16 @@ __all__ = [
     "OpenAIProvider",
     "Provider",
     "ProviderConfig",
-    "ProviderData",
     "may_be_local",
     "may_see",
 ]
+
+
+ROSTER_SECONDS = 3600.0
+"""How often a provider with a roster is asked which of it is left."""
+
+OLD_DAYS = 180
+"""From this age on doctor warns of a roster: the models of free tiers change with the seasons."""
 
 
 class Provider(Protocol):
@@ -80,47 +83,6 @@ class Provider(Protocol):
 
 
 @frozen(kw_only=True)
-class ModelData:
-    """A model as YAML tells it, in a data file or in a user's `models:` list."""
-
-    id: str = field(metadata={"help": "the provider's own name of the model"})
-    name: str | None = field(default=None, metadata={"help": "a name for people"})
-    context: int | None = field(default=None, metadata={"help": "context window in tokens"})
-    max_output: int | None = field(default=None, metadata={"help": "most tokens of one answer"})
-    tier: Tier | None = field(default=None, metadata={"help": "strength class"})
-    rank: int | None = field(default=None, metadata={"help": "order by strength, lower is stronger"})
-    tags: tuple[str, ...] = field(default=(), metadata={"help": "free words for strategies"})
-    capabilities: dict[str, bool] = field(factory=dict, metadata={"help": "claims: tools, vision, json_schema, …"})
-    free: bool | None = field(default=None, metadata={"help": "whether it costs nothing on this account"})
-    local: bool | None = field(default=None, metadata={"help": "whether prompts stay on this machine"})
-    prices: Prices | None = field(default=None, metadata={"help": "US dollars per million tokens"})
-    data_policy: Literal["unknown", "may_train", "no_training"] | None = field(
-        default=None, metadata={"help": "what the provider may do with prompts"}
-    )
-    settings: dict[str, Any] = field(factory=dict, metadata={"help": "sections of other plugins, by plugin name"})
-
-
-@frozen(kw_only=True)
-class ProviderData:
-    """What is known of a provider, in the YAML file beside its module: facts with a date and a source."""
-
-    title: str = ""
-    base_url: str | None = None
-    api_key_env: tuple[str, ...] = ()
-    key_page: str = ""
-    terms: str = ""
-    local: bool = False
-    free: bool = False
-    data_policy: Literal["unknown", "may_train", "no_training"] = "unknown"
-    models: tuple[ModelData, ...] = ()
-    resets: tuple[HeaderSpec, ...] = ()
-    errors: tuple[Pattern, ...] = ()
-    drop: tuple[str, ...] = ()
-    date: str = ""
-    source: str = ""
-
-
-@frozen(kw_only=True)
 class ProviderConfig:
     """The section of an OpenAI-compatible provider; what is left out comes from the plugin."""
 
@@ -131,8 +93,13 @@ class ProviderConfig:
     )
     local: bool | None = field(default=None, metadata={"help": "prompts stay on this machine or network"})
     free: bool | None = field(default=None, metadata={"help": "its models cost nothing on this account"})
-    data_policy: Literal["unknown", "may_train", "no_training"] | None = field(
-        default=None, metadata={"help": "what the provider may do with prompts"}
+    data_policy: DataPolicy | None = field(default=None, metadata={"help": "what the provider may do with prompts"})
+    discover: Literal["roster", "all", "off"] | None = field(
+        default=None,
+        metadata={"help": "what its own list is for: to see who is left of the roster, all of it, or off"},
+    )
+    separate_account: bool = field(
+        default=False, metadata={"help": "its key belongs to another account: no quota is shared with other instances"}
     )
     headers: dict[str, str] = field(factory=dict, metadata={"help": "more headers for every request"}, repr=False)
 
@@ -155,8 +122,9 @@ class OpenAIProvider:
     headers: Mapping[str, str] = {}
     patterns: Sequence[Pattern] = ()
     resets: Sequence[HeaderSpec] = ()
-    drop: Sequence[str] = ()
-    discovers: ClassVar[bool] = False
+    params: Params = Params()
+    pools: Sequence[Pool] = ()
+    models_at: str | None = None
     refresh_seconds: float | None = None
 
     def __init__(self, config: ProviderConfig | None = None, *, name: str = "") -> None:
@@ -172,6 +140,7 @@ class OpenAIProvider:
         self._key: str | None = None
         self._key_from: str | None = None
         self._unfit: str | None = None
+        self._named = config.models
         self._no_stream_options = False
         if not self.base_url:
             raise ValueError("`base_url` is missing; add the address of the API, such as http://127.0.0.1:9000/v1")
@@ -191,7 +160,8 @@ class OpenAIProvider:
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         """What an answer that is none means; the data file's error forms come first."""
         specs = (*self.resets, *DEFAULT_SPECS)
-        return failure_of_answer(self.name, status, headers, body, patterns=self.patterns, specs=specs)
+        failure = failure_of_answer(self.name, status, headers, body, patterns=self.patterns, specs=specs)
+        return failure if failure.pool is None else evolve(failure, pool=self.pool_key(failure.pool))
 
     def parse_models(self, payload: Any) -> list[Model]:
         """The models of a `GET /models` answer; what the roster knows of them is kept."""
@@ -214,19 +184,25 @@ class OpenAIProvider:
         return (self,)
 
     def bind(self, env: Mapping[str, str]) -> None:
-        """Take the key from the first of its variables that is set."""
+        """Take the key from the first of its variables that is set, and `<NAME>_BASE_URL` and `<NAME>_MODELS`.
+
+        What the user's section says goes before those two. A section `second: {use: groq}` reads `SECOND_…`.
+        """
+        self._take_overrides(env)
         for variable in self.key_variables:
             if env.get(variable):
                 key = env[variable].strip()
-                self._unfit = None if fits_header(key) else variable
-                self._key, self._key_from = (None if self._unfit else key), variable
+                if not fits_header(key):
+                    self._unfit = f"{variable} holds a character that no header can carry, such as a line break"
+                    return
+                self._key, self._key_from = key, variable
                 break
         self._set_address(str(self.base_url))
 
     def idle(self) -> str | None:
         """A provider that wants a key and has none is idle."""
         if self._unfit is not None:
-            return f"{self._unfit} holds a character that no header can carry, such as a line break"
+            return self._unfit
         if self.key_variables and not self._key and not self.local:
             return f"{' or '.join(self.key_variables)} is not set"
         return None
@@ -237,14 +213,37 @@ class OpenAIProvider:
 
     def model(self, model_id: str) -> Model:
         """What the roster knows of a model, else a model with the provider's own defaults."""
-        known = self._known.get(model_id)
-        return known or Model(id=model_id, local=self.local, free=self.free, data_policy=self.data_policy)
+        return self._known.get(model_id) or self._unknown(model_id)
 
     async def discover(self, session: aiohttp.ClientSession) -> Sequence[Model]:
-        """Ask `GET /models`, unless the user has named the models."""
-        if self.config.models is not None or not self.discovers:
+        """Ask its list of models, unless the user has named them: which of the roster still exist, or all there are.
+
+        A list that has none of the roster is taken for a list of something else, and changes nothing.
+        """
+        wanted = self.discovery
+        if wanted == "off" or self.models_at is None:
             return self._roster
-        return self.parse_models(await self.get(session, f"{self.base_url}/models"))
+        listed = self.parse_models(await self.get(session, self.list_address))
+        if wanted == "all":
+            return listed
+        there = {model.id: model for model in listed}
+        return [there[model.id] for model in self._roster if model.id in there] or self._roster
+
+    @property
+    def list_address(self) -> str:
+        """Where its list of models is, whether it is asked for or not."""
+        return str(URL(f"{self.base_url}/").join(URL(self.models_at or "models")))
+
+    @property
+    def discovery(self) -> Literal["roster", "all", "off"]:
+        """What its own list is used for: all of it where no roster is known, else to see which of those are left."""
+        if self._named or self.models_at is None:
+            return "off"
+        return self.config.discover or ("roster" if self._roster else "all")
+
+    def pool_key(self, pool: str) -> str:
+        """The name of a shared quota over all instances of one account."""
+        return f"{self.name if self.config.separate_account else self._account}::{pool}"
 
     async def get(self, session: aiohttp.ClientSession, url: str) -> Any:
         """GET one of the provider's own JSON documents, with its key, at most 8 MiB."""
@@ -259,8 +258,7 @@ class OpenAIProvider:
         """POST the adapted body to `/chat/completions`."""
         model = attempt.candidate.model
         body = sent_body(request, model.id)
-        for name in self.drop:
-            body.pop(name, None)
+        self.params.apply(body)
         if self._no_stream_options:
             body.pop("stream_options", None)
         upstream = HttpUpstream(await self._target.post(session, serialised(self.adapt(body, model))))
@@ -286,6 +284,10 @@ class OpenAIProvider:
         else:
             source = f"key from {self._key_from}" if self._key else "needs no key"
             yield Report(level=Level.OK, text=f"{self.name}: {source}, {len(self._roster)} models", subject=self.name)
+            if self._named is None and (days := _age(self._data.date)) > OLD_DAYS and self._roster:
+                text = f"what {self.name} is known to have was written down on {self._data.date}, {days} days ago"
+                cure = "update the plugin, or name its models in `models:`"
+                yield Report(level=Level.WARNING, text=text, cure=cure, subject=self.name)
         if self._key and self._url.scheme == "http" and not self.local:
             yield Report(
                 level=Level.WARNING,
@@ -319,9 +321,38 @@ class OpenAIProvider:
         self.local = self.local or data.local
         self.free = self.free or data.free
         self.data_policy = self.config.data_policy or data.data_policy
+        kind = self.data.partition(".")[0] if self.data else self.name
+        address = self.config.base_url or data.base_url or ""
+        self._account = kind if address == data.base_url else f"{kind}@{URL(address).authority}"
+        self.headers = {**data.headers, **self.headers}
         self.patterns = (*self.patterns, *data.errors)
         self.resets = (*self.resets, *data.resets)
-        self.drop = (*self.drop, *data.drop)
+        self.pools = (*self.pools, *data.pools)
+        self.params = self.params if data.params == Params() else data.params
+        self.models_at = self.models_at or data.models_at
+        if self.models_at is not None and self.refresh_seconds is None:
+            self.refresh_seconds = ROSTER_SECONDS
+
+    def _take_overrides(self, env: Mapping[str, str]) -> None:
+        variable = f"{self._prefix}_BASE_URL"
+        if self.config.base_url is None and env.get(variable):
+            before, self.base_url = self.base_url, env[variable].strip().rstrip("/")
+            try:
+                self._check_address()
+            except ValueError as error:
+                self.base_url, self._unfit = before, f"{variable} cannot be used: {error}"
+        named = self.models_in(env)
+        if self.config.models is None and named:
+            self._named = named
+            self._roster = self._make_roster()
+
+    @property
+    def _prefix(self) -> str:
+        return re.sub(r"\W", "_", self.name).upper()
+
+    def models_in(self, env: Mapping[str, str]) -> tuple[str, ...]:
+        """The models that the environment names, separated by commas."""
+        return tuple(name.strip() for name in env.get(f"{self._prefix}_MODELS", "").split(",") if name.strip())
 
     def _check_address(self) -> None:
         url = URL(self.base_url or "")
@@ -353,20 +384,28 @@ class OpenAIProvider:
         declared = [self.model_of(data) for data in self._data.models]
         declared += [entry if isinstance(entry, Model) else self.model_of(ModelData(id=entry)) for entry in self.models]
         self._known = {model.id: model for model in declared}
-        if self.config.models is None:
+        if self._named is None:
             return tuple(declared)
         chosen = [
             self._known.get(entry) or self.model_of(ModelData(id=entry))
             if isinstance(entry, str)
             else self.model_of(entry, self._known.get(entry.id))
-            for entry in self.config.models
+            for entry in self._named
         ]
         self._known |= {model.id: model for model in chosen}
         return tuple(chosen)
 
+    def _unknown(self, model_id: str) -> Model:
+        """A model of which nothing is known but whose it is."""
+        pools = self._pools_of(model_id)
+        return Model(id=model_id, local=self.local, free=self.free, data_policy=self.data_policy, pools=pools)
+
+    def _pools_of(self, model_id: str) -> frozenset[str]:
+        return frozenset(self.pool_key(pool.name) for pool in self.pools if pool.holds(model_id))
+
     def model_of(self, data: ModelData, known: Model | None = None) -> Model:
         """A Model of its YAML form, over what is known of it and the provider's own defaults."""
-        known = known or Model(id=data.id, local=self.local, free=self.free, data_policy=self.data_policy)
+        known = known or self._unknown(data.id)
         given: dict[str, Any] = {
             "display_name": data.name,
             "context": data.context,
@@ -380,8 +419,17 @@ class OpenAIProvider:
             "prices": data.prices,
             "data_policy": data.data_policy,
             "settings": data.settings or None,
+            "pools": self._pools_of(data.id) or None,
         }
         return evolve(known, **{name: value for name, value in given.items() if value is not None})
+
+
+def _age(day: str) -> int:
+    """Days since a date such as 2026-07-18; 0 for what is none."""
+    try:
+        return (datetime.now(UTC).date() - date.fromisoformat(day)).days
+    except ValueError:
+        return 0
 
 
 def _asks_usage(request: ChatRequest) -> bool:
@@ -403,13 +451,3 @@ def may_be_local(host: str) -> bool:
             (".localhost", ".local", ".lan", ".internal", ".home.arpa", ".intranet")
         )
     return address.is_loopback or address.is_private or address.is_link_local
-
-
-def load_data(owner: type, name: str) -> ProviderData:
-    """The data file `name` beside the module of `owner`; a defect in it is a ConfigError with its line."""
-    path = Path(inspect.getfile(owner)).with_name(name)
-    document = read(path)
-    problems = Problems(document)
-    data = structure(document.tree, ProviderData, (), problems)
-    problems.raise_if_any()
-    return data or ProviderData()

@@ -29,7 +29,11 @@ __all__ = [
     "pool_marker",
     "read_reset",
     "until_midnight",
+    "zone",
 ]
+
+PACIFIC = "America/Los_Angeles"
+"""Where Google's days of quota end."""
 
 Window: TypeAlias = Literal["day", "week", "session", "minute"]
 
@@ -228,12 +232,12 @@ def until_midnight(now: float, zone: tzinfo = UTC) -> float:
 
 
 @cache
-def _pacific() -> tzinfo:
-    """Where Google's days of quota end. Without a time zone database winter time has to do: an hour late in summer."""
+def zone(name: str) -> tzinfo:
+    """A time zone. Without a database of them Pacific winter time has to do, an hour late in summer, else UTC."""
     try:
-        return ZoneInfo("America/Los_Angeles")
-    except ZoneInfoNotFoundError:
-        return timezone(timedelta(hours=-8))
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        return timezone(timedelta(hours=-8)) if name == PACIFIC else UTC
 
 
 def _text(body: bytes | str) -> str:
@@ -355,7 +359,7 @@ def _body_states(body: bytes, specs: Sequence[HeaderSpec], now: float, date: flo
     """What an error body states: a day's quota, Google's RetryInfo, headers that OpenRouter repeats, a sentence."""
     text = _text(body)
     if any("perday" in quota for quota in _quota_ids(text)):  # and a RetryInfo beside it is no new day
-        wait = until_midnight(now, _pacific())
+        wait = until_midnight(now, zone(PACIFIC))
         yield Reset(seconds=wait, kind=Kind.FLOAT_SECONDS, source="body:QuotaFailure", window="day")
     if (info := _find_retry_delay(text)) and (read := parse(info[1], Kind.DURATION_GO, now=now)):
         yield Reset(seconds=read[0], kind=read[1], source="body:RetryInfo")

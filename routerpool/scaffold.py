@@ -371,7 +371,8 @@ def write_env_example(scaffold: Scaffold, path: Path, *, force: bool = False) ->
 
 def _keys(scaffold: Scaffold) -> Iterator[tuple[str, tuple[str, ...]]]:
     """For every installed provider that wants a key: who it is and where to get one, and the variables."""
-    from routerpool.provider import OpenAIProvider, load_data  # here, because it brings aiohttp
+    from routerpool.provider import OpenAIProvider  # here, because it brings aiohttp
+    from routerpool.provider_data import load_data  # here, like the provider
 
     for name, instance in scaffold.detection.instances.items():
         plugin = instance.plugin

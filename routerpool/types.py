@@ -225,8 +225,8 @@ class Model:
     """What one provider says of one model.
 
     `context` and `max_output` are tokens, None when unknown. `capabilities` holds claims: True and False are known,
-    a name that is missing is unknown. `rank` orders models by strength, lower first; `settings` holds the sections of
-    plugins by plugin name, validated by that plugin.
+    a name that is missing is unknown. `rank` orders models by strength, lower first; `pools` names the quotas that it
+    shares with others; `settings` holds the sections of plugins by plugin name, validated by that plugin.
     """
 
     id: str
@@ -241,6 +241,7 @@ class Model:
     free: bool = False
     local: bool = False
     data_policy: Literal["unknown", "may_train", "no_training"] = "unknown"
+    pools: frozenset[str] = frozenset()
     settings: Mapping[str, Mapping[str, Any]] = field(factory=dict)
 
 
@@ -319,7 +320,7 @@ class Failure:
 
     `message` is redacted and short; `retry_after` is the provider's own word in seconds, None when it said nothing,
     and `source` tells where that word stood. `first_byte_sent` is true when the client has already seen part of it;
-    `lacks` names the capability that the candidate turned out not to have.
+    `lacks` names the capability that the candidate turned out not to have, `pool` the shared quota that is spent.
     """
 
     kind: FailureKind
@@ -329,6 +330,7 @@ class Failure:
     source: str | None = None
     first_byte_sent: bool = False
     lacks: str | None = None
+    pool: str | None = None
     answer: Answer | None = field(default=None, repr=False)
 
 

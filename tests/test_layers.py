@@ -43,6 +43,7 @@ LAYERS = (
     # providers and what they have
     "connection",
     "upstream",
+    "provider_data",
     "provider",
     "databases",
     "store",

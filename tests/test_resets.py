@@ -349,10 +349,10 @@ def test_without_a_time_zone_database_a_day_of_google_ends_in_winter_time(monkey
     waits = []
     for zone in (ZoneInfo, missing):
         monkeypatch.setattr(resets, "ZoneInfo", zone)
-        resets._pacific.cache_clear()
+        resets.zone.cache_clear()
         reset = read_reset({}, orjson.dumps(google_error("Day", "34.4s")), now=july)
         waits.append(reset and reset.seconds / 3600)
-    resets._pacific.cache_clear()
+    resets.zone.cache_clear()
     assert waits == [19.0, 20.0]
 
 

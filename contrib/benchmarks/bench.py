@@ -91,12 +91,13 @@ def alone(target: Target, seconds: float, measured: Measured) -> None:
 
 
 def streams(pause_ms: int) -> Scenario:
-    """CPU per event and the time to the first event with text, at 32 streams."""
+    """CPU per event and the time to the first event with text, at 32 streams, which begin evenly spread over time."""
 
     def measure(target: Target, seconds: float, measured: Measured) -> None:
         request = target.request(script=f"{EVENTS}x{pause_ms}")
         before = target.cpu()
-        load = run(target.port, request, connections=STREAMS, seconds=seconds, streaming=True)
+        apart = EVENTS * pause_ms / 1e3 / STREAMS  # as clients do; all at once would measure their queue
+        load = run(target.port, request, connections=STREAMS, seconds=seconds, streaming=True, apart=apart)
         used = target.cpu() - before
         load.check_streams(EVENTS)
         measured.count(target, load, f"streams, {pause_ms} ms")

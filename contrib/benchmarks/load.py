@@ -199,9 +199,12 @@ class Client(asyncio.Protocol):
 class Crew:
     """All connections of one run."""
 
-    def __init__(self, request: bytes, connections: int, seconds: float, *, streaming: bool) -> None:
+    def __init__(
+        self, request: bytes, connections: int, seconds: float, *, streaming: bool, apart: float = 0.0
+    ) -> None:
         self.request = request
         self.streaming = streaming
+        self.apart = apart
         self.load = Load()
         self.end = perf_counter() + seconds
         self._left = connections
@@ -216,7 +219,12 @@ class Crew:
     async def work(self, port: int) -> Load:
         """Connect, and wait until every connection has had its last answer."""
         loop, started = asyncio.get_running_loop(), perf_counter()
-        tasks = [loop.create_connection(lambda: Client(self), "127.0.0.1", port) for _ in range(self._left)]
+
+        async def connect(number: int) -> None:
+            await asyncio.sleep(number * self.apart)
+            await loop.create_connection(lambda: Client(self), "127.0.0.1", port)
+
+        tasks = [connect(number) for number in range(self._left)]
         for refused in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(refused, BaseException):
                 self.load.errors[type(refused).__name__] += 1
@@ -237,17 +245,18 @@ def run(
     connections: int,
     seconds: float,
     streaming: bool = False,
+    apart: float = 0.0,
     watch: Callable[[], object] | None = None,
 ) -> Load:
     """Ask from so many connections at once for so long; 0 seconds are one answer for each connection.
 
-    `watch` is called every 50 ms meanwhile.
+    They begin `apart` seconds after each other. `watch` is called every 50 ms meanwhile.
     """
 
     async def work() -> Load:
         watching = asyncio.ensure_future(_watch(watch)) if watch else None
         try:
-            return await Crew(request, connections, seconds, streaming=streaming).work(port)
+            return await Crew(request, connections, seconds, streaming=streaming, apart=apart).work(port)
         finally:
             if watching:
                 watching.cancel()

@@ -24,12 +24,14 @@ from routerpool.testing.fixtures import router, upstream  # noqa: E402 - pytest 
 
 if TYPE_CHECKING:
     from routerpool.testing.contracts import ProviderContract, StrategyContract
+    from routerpool.testing.forms import Form
     from routerpool.testing.routers import Witness, make_router
     from routerpool.testing.upstream import Upstream
 
-__all__ = ["ProviderContract", "StrategyContract", "Upstream", "Witness", "make_router", "router", "upstream"]
+__all__ = ["Form", "ProviderContract", "StrategyContract", "Upstream", "Witness", "make_router", "router", "upstream"]
 
 _HOME_OF = {
+    "Form": "forms",
     "ProviderContract": "contracts",
     "StrategyContract": "contracts",
     "Upstream": "upstream",

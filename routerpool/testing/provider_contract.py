@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import deepcopy
 from typing import Any, ClassVar
@@ -20,10 +20,11 @@ from attrs import define, field
 from routerpool.errors import AnswerError, ConfigError, RequestError
 from routerpool.provider import Provider
 from routerpool.router import Router
+from routerpool.testing.forms import Form
 from routerpool.testing.retry_after import RETRY_AFTER_FORMS
 from routerpool.testing.routers import Witness, make_router
 from routerpool.testing.upstream import Upstream
-from routerpool.types import Candidate, FailureKind, Model, Outcome
+from routerpool.types import Candidate, FailureKind, Model, Outcome, Usage
 
 __all__ = ["TOOL", "Got", "ProviderContract", "Rig"]
 
@@ -53,6 +54,20 @@ TOOL = {
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
     },
 }
+
+OPENAI_USAGES: Sequence[tuple[Mapping[str, Any], Usage]] = (
+    (
+        {
+            "prompt_tokens": 100,
+            "completion_tokens": 20,
+            "total_tokens": 120,
+            "prompt_tokens_details": {"cached_tokens": 64},
+            "completion_tokens_details": {"reasoning_tokens": 12},
+        },
+        Usage(input_uncached=36, input_cached=64, output=20, reasoning=12, source="reported"),
+    ),
+)
+"""OpenAI's own form, in which cached tokens are a part of the prompt's; most others have taken it over."""
 
 modes = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 
@@ -127,8 +142,10 @@ class Rig:
 class ProviderContract:
     """What every provider owes. Set `plugin`, and where it needs them `options`, its section of the YAML file.
 
-    `refusals` says where this provider means another thing by a status than the others do; `name` is the key in
-    `plugins:`; override `section` for a plugin that takes its address in another way than by `base_url`.
+    `refusals` says where this provider means another thing by a status than the others do, `forms` holds its own
+    errors; `usages` the reports of usage that it is known to send, and what they mean. `name` is the key in `plugins:`;
+    override `section` for a plugin that takes its address in another way than by `base_url`, and `models_route`,
+    `listing` and `entry` for one that lists its models in another way than OpenAI does.
     """
 
     plugin: ClassVar[type]
@@ -136,6 +153,24 @@ class ProviderContract:
     env: ClassVar[Mapping[str, str]] = {}
     name: ClassVar[str] = "contract"
     refusals: ClassVar[Mapping[str, FailureKind]] = {}
+    forms: ClassVar[Sequence[Form]] = ()
+    models_route: ClassVar[str] = "GET /v1/models"
+    usages: ClassVar[Sequence[tuple[Mapping[str, Any], Usage]]] = OPENAI_USAGES
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """One test for each of the plugin's own forms and usages."""
+        if "own_form" in metafunc.fixturenames:
+            metafunc.parametrize("own_form", self.forms, ids=[form.name for form in self.forms])
+        if "reported" in metafunc.fixturenames:
+            metafunc.parametrize(("reported", "usage"), self.usages)
+
+    def listing(self, models: Sequence[Any]) -> Any:
+        """Its list of models as JSON, of entries as `entry` makes them and of rubbish."""
+        return {"object": "list", "data": list(models)}
+
+    def entry(self, model_id: str) -> Any:
+        """One model in its list."""
+        return {"id": model_id, "object": "model", "owned_by": "lab"}
 
     def section(self, base_url: str) -> dict[str, Any]:
         """The plugin's section, pointed at this address of the scriptable upstream."""
@@ -312,6 +347,50 @@ class ProviderContract:
 
         self.run(body)
 
+    @modes
+    def test_an_error_of_its_own_is_understood(self, own_form: Form, stream: bool) -> None:
+        async def body(rig: Rig) -> None:
+            rig.up.reply(self.name, own_form.status, own_form.body, own_form.headers)
+            got = await rig.ask(stream=stream)
+            assert got.error is not None
+            assert not got.chunks
+            [failure] = rig.witness.failures
+            assert failure.kind is own_form.kind
+            assert failure.lacks == own_form.lacks
+            assert failure.retry_after == (
+                None if own_form.wait is None else pytest.approx(own_form.wait, abs=own_form.within)
+            )
+            pool = None if failure.pool is None else failure.pool.partition("::")[2]
+            assert pool == own_form.pool
+            if failure.pool is not None:
+                assert failure.pool in rig.candidate.model.pools, "the model that was asked does not share this quota"
+
+        self.run(body)
+
+    def test_after_a_limit_no_other_key_is_tried(self) -> None:
+        async def body(rig: Rig) -> None:
+            for label in ("http:429", "http:402", "http:401", "ra:zero"):
+                await rig.ask(label)
+            sent = {value for request in rig.up.seen(self.name).requests for value in request.headers.values()}
+            used = [key for key in rig.keys.values() if any(key in value for value in sent)]
+            assert len(used) <= 1, "a second key was used"
+
+        self.run(body)
+
+    # Usage
+
+    @modes
+    def test_what_it_reports_of_usage_is_understood(
+        self, reported: Mapping[str, Any], usage: Usage, stream: bool
+    ) -> None:
+        async def body(rig: Rig) -> None:
+            rig.up.usage(self.name, reported)
+            got = await rig.ask(stream=stream)
+            assert got.error is None
+            assert rig.witness.records[0].usage == usage
+
+        self.run(body)
+
     # Models
 
     def test_its_models_are_well_formed(self) -> None:
@@ -331,8 +410,9 @@ class ProviderContract:
 
     def test_rubbish_among_the_listed_models_is_left_out(self) -> None:
         async def body(rig: Rig) -> None:
-            good = {"id": rig.candidate.model.id, "object": "model", "owned_by": "lab"}
-            rig.up.route(self.name, "GET /v1/models", {"object": "list", "data": [None, 7, {}, {"id": 3}, good]})
+            good = self.entry(rig.candidate.model.id)
+            rubbish = [None, 7, {}, {"id": 3}, {"name": 3}, {"id": None}]
+            rig.up.route(self.name, self.models_route, self.listing([*rubbish, good]))
             models = await rig.provider.discover(rig.router.session)
             assert all(isinstance(model, Model) and isinstance(model.id, str) for model in models)
             assert rig.candidate.model.id in {model.id for model in models}

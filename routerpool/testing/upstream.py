@@ -95,6 +95,7 @@ class _Provider:
     script: deque[str] = field(factory=deque)
     schedule: Iterator[str] | None = None
     routes: dict[str, tuple[int, Any]] = field(factory=dict)
+    reply: tuple[int, bytes, str, tuple[tuple[str, str], ...]] | None = None
     released: asyncio.Event = field(factory=asyncio.Event)
     seen: Seen = field(factory=Seen)
 
@@ -214,6 +215,12 @@ class Upstream:
     def route(self, provider: str, route: str, payload: Any, status: int = 200) -> None:
         """Answer `route`, for example "POST /api/show", with this JSON value; it goes before what is built in."""
         self._provider(provider).routes[route] = status, payload
+
+    def reply(self, provider: str, status: int, body: Any, headers: Mapping[str, str] | None = None) -> None:
+        """Answer every chat request with this: bytes as they are, a text as HTML, any other value as JSON."""
+        kind = "text/html" if isinstance(body, str) else "application/json"
+        data = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else encode(body)
+        self._provider(provider).reply = status, data, kind, tuple((headers or {}).items())
 
     def hold(self, provider: str) -> None:
         """Let chat requests wait, after they are counted, until `release`."""
@@ -377,6 +384,10 @@ class Upstream:
             return
         if not provider.released.is_set():
             await _either_event(provider.released, x.connection.reader.gone)
+        if provider.reply is not None:
+            status, data, type_, headers = provider.reply
+            await x.whole(status, data, type_, headers)
+            return
         x.answer = provider.answer(x.received.model, fault.label, x.received.json)
         x.arg = fault.arg
         await fault.play(x)

@@ -156,7 +156,7 @@ BROKEN_PROVIDERS = {
     ),
     "stumbles over one odd entry in the list of models": (
         """
-        discovers = True
+        models_at = "models"
         def parse_models(self, payload):
             return [Model(id=entry["id"]) for entry in payload["data"]]
         """,

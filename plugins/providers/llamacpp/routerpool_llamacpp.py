@@ -64,7 +64,7 @@ class LlamaCpp(OpenAIProvider):
     Config: ClassVar[type[ProviderConfig]] = LlamaCppConfig
     config: LlamaCppConfig
     base_url = USUAL
-    discovers: ClassVar[bool] = True
+    models_at = "models"
     refresh_seconds = 60.0
 
     def __init__(self, config: LlamaCppConfig | None = None, *, name: str = "") -> None:

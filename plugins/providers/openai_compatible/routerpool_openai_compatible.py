@@ -9,8 +9,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from routerpool import OpenAIProvider
 
 __all__ = ["OpenAICompatible"]
@@ -19,5 +17,5 @@ __all__ = ["OpenAICompatible"]
 class OpenAICompatible(OpenAIProvider):
     """One endpoint, given by `base_url`; where the user names no models it is asked for them every five minutes."""
 
-    discovers: ClassVar[bool] = True
+    models_at = "models"
     refresh_seconds = 300.0

@@ -46,7 +46,7 @@ class Entry:
     """What is remembered of one scope, a candidate or a provider, since it last succeeded."""
 
     key: str
-    scope: Literal["candidate", "provider"]
+    scope: Literal["candidate", "provider", "pool"]
     kind: FailureKind = FailureKind.SERVER
     why: str = ""
     stated: bool = False
@@ -189,6 +189,8 @@ class Breaker:
         for candidate in candidates:
             members.setdefault(candidate.key, []).append(candidate)
             members.setdefault(candidate.provider, []).append(candidate)
+            for pool in candidate.model.pools:
+                members.setdefault(pool, []).append(candidate)
         if len(self._members) >= 32:
             self._members.clear()
         self._members[id(candidates)] = candidates, members
@@ -235,7 +237,7 @@ class Breaker:
         now = self._clock()
         for entry in [entry for entry in self._entries.values() if entry.over(now)]:
             self._forget(entry)
-        key, scope = _scope(candidate, kind)
+        key, scope = _scope(candidate, failure)
         entry = self._entries.setdefault(key, Entry(key, scope))
         stated = _stated(failure)
         if self._count(entry, attempt, kind, now) or (stated is not None and kind in SOFT):
@@ -350,12 +352,15 @@ class Breaker:
         }
 
 
-def _keys(candidate: Candidate) -> tuple[str, str]:
-    return candidate.key, candidate.provider
+def _keys(candidate: Candidate) -> tuple[str, ...]:
+    return candidate.key, candidate.provider, *candidate.model.pools
 
 
-def _scope(candidate: Candidate, kind: FailureKind) -> tuple[str, Literal["candidate", "provider"]]:
-    return (candidate.provider, "provider") if kind in PROVIDER_WIDE else (candidate.key, "candidate")
+def _scope(candidate: Candidate, failure: Failure) -> tuple[str, Literal["candidate", "provider", "pool"]]:
+    """Who is benched: all who share the quota that is spent, all of the provider, or the candidate alone."""
+    if failure.pool is not None and failure.pool in candidate.model.pools:
+        return failure.pool, "pool"
+    return (candidate.provider, "provider") if failure.kind in PROVIDER_WIDE else (candidate.key, "candidate")
 
 
 def _stated(failure: Failure) -> float | None:
@@ -370,7 +375,7 @@ def _stated(failure: Failure) -> float | None:
 def _veto(candidate: Candidate, entry: Entry, now: float) -> Veto:
     code = "cooldown" if entry.open(now) else "half_open"
     reason = entry.reason(now)
-    if entry.scope == "provider":
+    if entry.scope != "candidate":
         reason = f"all of {entry.key}: {reason}"
     return Veto(candidate, code, reason, entry.wait(now))
 
