@@ -88,7 +88,10 @@ class Access:
         kind = declared if declared == "application/json" else declared.partition(";")[0].strip().lower()
         if kind != "application/json" and not kind.endswith("+json"):
             raise RequestError("unsupported_media_type", "send the body as `Content-Type: application/json`")
-        if headers.get("Content-Encoding", "identity").lower() != "identity":
+        if "Content-Encoding" in headers and any(
+            name.lower() == "content-encoding" and value.strip().lower() != "identity"
+            for name, value in headers.items()
+        ):
             raise RequestError("unsupported_media_type", "send the body uncompressed")
 
     def _identify(self, headers: Mapping[str, str], plane: Plane) -> Caller:

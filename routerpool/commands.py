@@ -111,7 +111,7 @@ def _failed(error: Exception) -> Failed:
         return Failed(str(error))
     if isinstance(error, OSError) and error.strerror:
         return Failed(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
-    from routerpool.hooks import locate
+    from routerpool.isolation import locate
 
     return Failed(f"a defect, {locate(error)}; {DEBUG}=1 shows the traceback")
 
@@ -186,6 +186,9 @@ def _offered(target: Target, notes: list[str]) -> list[tuple[str, click.Command]
     for instance in make(entries, problems, known):
         try:
             commands = Hooks.of([instance]).gather("register_commands")
+            for _, command in commands:
+                if not isinstance(command, click.Command):
+                    raise PluginError(f"it registers something that is no command: {type(command).__name__}")
         except Exception as error:
             notes.append(f"{instance.name} of {instance.distribution}: {type(error).__name__}: {error}")
         else:

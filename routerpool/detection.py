@@ -19,7 +19,8 @@ from attrs import field, frozen
 
 from routerpool.document import Problems
 from routerpool.errors import PluginError
-from routerpool.hooks import Hooks, Impl, Installed, Instance, installed, locate, make
+from routerpool.hooks import Hooks, Impl, Installed, Instance, installed, make
+from routerpool.isolation import locate
 from routerpool.sections import NAME, PluginEntry
 from routerpool.types import Detected, Probe
 
@@ -117,7 +118,7 @@ def detect(
                 continue
             instances[name] = instance
             hooks = Hooks.of([instance])
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             text = error if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
             faults.append(f"{name} ({offer.distribution} {offer.version}) cannot be used: {text}")
             continue

@@ -7,9 +7,8 @@ a `Sink` takes what goes to the client, in whatever dialect that client speaks.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -21,11 +20,13 @@ from routerpool.errors import RequestError, Unavailable
 from routerpool.exchange import CLIENT_LEFT, Exchange
 from routerpool.explanation import refusal
 from routerpool.fallback import Retries, exhausted, own_decision, thin, wait_before
-from routerpool.hooks import Hooks, Impl, locate, ours_to_end
+from routerpool.hooks import Hooks, Impl
+from routerpool.isolation import locate, ours_to_end
 from routerpool.journey import Arrival, Journey, Services, Sink
 from routerpool.provider import Provider
 from routerpool.sections import Config, Profile
 from routerpool.types import (
+    Answer,
     Attempt,
     Candidate,
     ChatRequest,
@@ -38,8 +39,6 @@ from routerpool.types import (
 )
 
 __all__ = ["Engine"]
-
-log = logging.getLogger("routerpool.engine")
 
 RECORD_SECONDS = 0.05
 """How long the end of an answer waits for its usage record."""
@@ -127,7 +126,9 @@ class Run:
         plan = self.plan
         for impl in self.hooks.impls["intercept"]:
             answer = await self.hooks.run(impl, plan.request, plan)
-            if answer is not None:
+            if answer is not None and not _can_be_sent(answer):
+                self.hooks.fault(impl, "answered with an Answer that cannot be sent")
+            elif answer is not None:
                 self.journey.outcome = Outcome.ANSWERED if answer.status < 400 else Outcome.FAILED
                 await self.journey.record()
                 await self.journey.to_client(self.sink.plain(answer, self.journey.served()))
@@ -228,13 +229,13 @@ class Run:
         cancelled: BaseException | None = None
         for impl, reservation in reversed(entered):
             try:
-                await reservation.__aexit__(None, None, None)
+                async with asyncio.timeout(self.hooks.seconds):
+                    await reservation.__aexit__(None, None, None)
             except BaseException as error:
                 if ours_to_end(error):
                     cancelled = error
                     continue
-                log.error("plugin %s failed to give back what it had reserved: %s", impl.instance.name, locate(error))
-                impl.instance.faults += 1
+                self.hooks.blame(impl.instance, impl.hook, locate(error))
         if cancelled is not None:
             raise cancelled
 
@@ -243,6 +244,9 @@ class Run:
         for impl in self.hooks.impls["mutate"]:
             changed = await self.hooks.run(impl, request, attempt)
             if changed is None:
+                continue
+            if not isinstance(changed.params, Mapping) or not isinstance(changed.messages, Sequence):
+                self.hooks.fault(impl, "answered with a request without messages or parameters")
                 continue
             if changed.stream is not request.stream:
                 self.hooks.fault(impl, "tried to change `stream`")
@@ -278,3 +282,8 @@ class Run:
         self.journey.answering = self.journey.tried[-1][0]
         await self.journey.record()
         await self.journey.to_client(self.sink.plain(failure.answer, self.journey.served()))
+
+
+def _can_be_sent(answer: Answer) -> bool:
+    sound = isinstance(answer.status, int) and isinstance(answer.body, bytes) and isinstance(answer.content_type, str)
+    return sound and 100 <= answer.status <= 999

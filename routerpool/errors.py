@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from math import isfinite
 from typing import Any, NamedTuple
 
 __all__ = [
@@ -106,6 +107,8 @@ class Unavailable(RouterpoolError):
 
     def __init__(self, reason: str, retry_after: float | None = None) -> None:
         super().__init__(reason)
+        if retry_after is not None and not isfinite(retry_after):
+            raise ValueError(f"retry_after must be finite, not {retry_after}")
         self.reason = reason
         self.retry_after = retry_after
 

@@ -10,15 +10,16 @@ from attrs import evolve
 from routerpool.deadline import DeadlinePassed
 from routerpool.errors import RequestError
 from routerpool.failures import failure_of_exception
-from routerpool.hooks import Impl, locate
+from routerpool.hooks import Impl
 from routerpool.hookspecs import Rewriter
+from routerpool.isolation import locate
 from routerpool.journey import GONE, Journey
 from routerpool.provider import Provider, may_see
 from routerpool.rewriting import Disclosure, Rewriting
 from routerpool.stream import State, Stream
 from routerpool.types import Answer, Attempt, ChatRequest, Failure, FailureKind, Opening, Outcome, Usage
 from routerpool.upstream import Upstream, read_all
-from routerpool.wire import answer_opening, dumps, loads, read_error, read_usage
+from routerpool.wire import answer_opening, loads, read_error, read_usage
 
 __all__ = ["CLIENT_LEFT", "Exchange"]
 
@@ -63,6 +64,7 @@ class Exchange:
         journey.sent += 1
         upstream: Upstream | None = None
         failure: Failure | None
+        refused: RequestError | None = None
         try:
             with self.deadline:
                 if request.stream:
@@ -78,7 +80,7 @@ class Exchange:
         except RequestError as error:
             if not journey.committed:
                 raise
-            failure = Failure(kind=FailureKind.INTERRUPTED, message=error.message)
+            failure, refused = None, error
         except Exception as error:
             failure = failure_of_exception(provider.name, error)
             if failure.kind is FailureKind.SERVER and not isinstance(error, (aiohttp.ClientError, OSError, ValueError)):
@@ -86,9 +88,12 @@ class Exchange:
         finally:
             if upstream is not None:
                 upstream.close()
-        if failure is None or not journey.committed:
+        if refused is not None:  # a required plugin failed in the middle of the answer: no provider is to blame
+            await self._end_visibly(refused)
+        elif failure is None or not journey.committed:
             return failure
-        await self._break_off(failure)
+        else:
+            await self._break_off(failure)
         return None
 
     async def _exchange(self, upstream: Upstream) -> Failure | None:
@@ -126,7 +131,7 @@ class Exchange:
         journey.answered_by(self.candidate)
         rewriting = await self._rewriting()
         if rewriting is not None:
-            body = dumps(rewriting.answer(parsed))
+            body = rewriting.answer(body)
         said = len(opening.text) + len(opening.reasoning)
         await self._succeed(read_usage(parsed) or journey.estimated(max(said // 4, 1)))
         await journey.to_client(
@@ -201,15 +206,19 @@ class Exchange:
         """The client has seen a part: end its stream so that nobody can take the part for the whole."""
         journey = self.journey
         failure = evolve(failure, kind=FailureKind.INTERRUPTED, first_byte_sent=True)
-        journey.outcome = Outcome.TRUNCATED
         journey.tried.append((self.candidate, failure))
-        if journey.stream is not None:
-            journey.usage = journey.stream.usage or journey.estimated(journey.stream.output_estimate())
         if self.deadline.left is None:  # else it was we who broke it off
             await self.hooks.collect("on_failure", self.attempt, failure)
-        await journey.record()
         message = f"{self.candidate.key} broke off in the middle of its answer: {failure.message}"
-        await journey.to_client(journey.sink.fail(RequestError("upstream_interrupted", message)))
+        await self._end_visibly(RequestError("upstream_interrupted", message))
+
+    async def _end_visibly(self, error: RequestError) -> None:
+        journey = self.journey
+        journey.outcome = Outcome.TRUNCATED
+        if journey.stream is not None:
+            journey.usage = journey.stream.usage or journey.estimated(journey.stream.output_estimate())
+        await journey.record()
+        await journey.to_client(journey.sink.fail(error))
 
     # What an exchange needs
 

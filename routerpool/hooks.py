@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import traceback
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import Distribution, EntryPoint, distributions
@@ -26,6 +25,7 @@ from routerpool import hookspecs
 from routerpool.document import Problems
 from routerpool.errors import PluginError, RequestError, RouterpoolError, Unavailable, nearest
 from routerpool.hookspecs import PROJECT
+from routerpool.isolation import Steps, Tasks, locate, ours_to_end
 from routerpool.sections import PluginEntry
 from routerpool.shape import structure
 from routerpool.types import Answer, ChatRequest, Decision, Failure, Features
@@ -35,13 +35,19 @@ __all__ = ["HOOKS", "Hooks", "Impl", "Installed", "Instance", "installed", "make
 log = logging.getLogger("routerpool.hooks")
 
 SLOW_SECONDS = 0.05
-"""A `def` hook that keeps the loop longer than this is named as slow: other streams would feel it."""
+"""A hook that keeps the loop longer than this in one go is named as slow: other streams would feel it."""
 
 HOOK_SECONDS = 5.0
 """An `async def` hook on a request's way is given up after this long."""
 
 OPEN_SECONDS = 300.0
 """A plugin that has not opened after this long is switched off; loading a large model may take minutes."""
+
+CLOSE_SECONDS = 30.0
+"""A plugin that has not closed after this long is left as it is: a stop must end."""
+
+LEFT_SECONDS = 1.0
+"""How long a task that a plugin has left behind may take to end once it is cancelled."""
 
 ACCEPTS: Mapping[str, type] = {
     "classify": Features,
@@ -88,6 +94,7 @@ class Instance:
     faults: int = 0
     slow: int = 0
     last_fault: str | None = None
+    tasks: Tasks = field(factory=Tasks, repr=False, eq=False)
 
     def describe(self) -> dict[str, Any]:
         """What status and `routerpool plugins` tell of it."""
@@ -164,7 +171,7 @@ def make(
             continue
         try:
             plugin_class = offer.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             who = f"{offer.distribution} {offer.version}"
             problems.add(path, f"{who} fails to import: {type(error).__name__}: {error}")
             continue
@@ -208,18 +215,9 @@ def _construct(plugin_class: type, entry: PluginEntry, problems: Problems) -> An
         return plugin_class(*arguments, **named)
     except ValueError as error:  # a plugin's own word on its options
         problems.add(path, str(error))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         problems.add(path, f"the plugin cannot be made: {type(error).__name__}: {error}")
     return None
-
-
-def locate(error: BaseException) -> str:
-    """The kind of an error and where it was raised, without its text, which may quote a prompt or a key."""
-    frames = traceback.extract_tb(error.__traceback__)
-    if not frames:
-        return type(error).__name__
-    last = frames[-1]
-    return f"{type(error).__name__} at {last.filename.rpartition('/')[2]}:{last.lineno} in {last.name}"
 
 
 @define
@@ -229,6 +227,7 @@ class Hooks:
     instances: dict[str, Instance] = field(factory=dict)
     impls: dict[str, tuple[Impl, ...]] = field(factory=dict)
     seconds: float = HOOK_SECONDS
+    loop: asyncio.AbstractEventLoop | None = None
     manager: pluggy.PluginManager = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -281,25 +280,39 @@ class Hooks:
         """Call one hook; a fault is counted and answered with None, or refuses the request of a required plugin."""
         started = perf_counter()
         try:
-            result = impl.call(*args)
+            result = self._called(impl, args)
             if impl.is_async:
+                steps = Steps(result, impl.instance.tasks, self.loop)
                 async with asyncio.timeout(self.seconds):
-                    result = await result
-            elif type(result) is GeneratorType:
-                result = list(result)
+                    result = await steps
+                held = steps.longest
+            else:
+                held = perf_counter() - started
         except BaseException as error:
             on_purpose = impl.hook in SAYS_NO.get(type(error), ())  # a refused request, a slot that is taken
             if on_purpose or ours_to_end(error):
                 raise
             self.fault(impl, locate(error))
             return None
-        if not impl.is_async and (held := perf_counter() - started) > SLOW_SECONDS:
+        if held > SLOW_SECONDS:
             impl.instance.slow += 1
             log.warning("plugin %s held the loop for %.0f ms in %s", impl.instance.name, held * 1e3, impl.hook)
         if result is not None and impl.accepts is not None and not isinstance(result, impl.accepts):
             self.fault(impl, f"answered with {type(result).__name__} instead of {impl.accepts.__name__}")
             return None
         return result
+
+    def _called(self, impl: Impl, args: tuple[Any, ...]) -> Any:
+        loop = self.loop
+        if loop is None:
+            result = impl.call(*args)
+            return list(result) if type(result) is GeneratorType else result
+        before = impl.instance.tasks.enter(loop)
+        try:
+            result = impl.call(*args)
+            return list(result) if type(result) is GeneratorType else result
+        finally:
+            loop.set_task_factory(before)
 
     async def collect(self, hook: str, *args: Any) -> list[tuple[Impl, Any]]:
         """Ask all implementations one after the other; those that answered, with their answers."""
@@ -310,12 +323,30 @@ class Hooks:
                 answers.append((impl, result))
         return answers
 
+    def items(self, impl: Impl, answer: Any, sound: Callable[[Any], bool], what: str) -> list[Any]:
+        """The items of a hook's answer that are sound; that some are not, or that there are none, is one fault."""
+        try:
+            found = list(answer)
+            good = [item for item in found if sound(item)]
+        except BaseException as error:
+            if ours_to_end(error):
+                raise
+            self.fault(impl, f"answered with {type(answer).__name__}, which breaks: {locate(error)}")
+            return []
+        if len(good) != len(found):
+            self.fault(impl, f"answered with something that is no {what}")
+        return good
+
+    def blame(self, instance: Instance, hook: str, what: str) -> None:
+        """Count and name a fault behind which nothing is left to refuse."""
+        instance.faults += 1
+        instance.last_fault = f"{hook}: {what}"
+        log.error("plugin %s failed in %s: %s", instance.name, hook, what)
+
     def fault(self, impl: Impl, what: str) -> None:
         """Count and name a fault; a required plugin refuses the request instead (it fails closed)."""
         instance = impl.instance
-        instance.faults += 1
-        instance.last_fault = f"{impl.hook}: {what}"
-        log.error("plugin %s failed in %s: %s", instance.name, impl.hook, what)
+        self.blame(instance, impl.hook, what)
         if instance.required and impl.hook in REFUSABLE:
             raise RequestError(
                 "plugin_required",
@@ -329,19 +360,23 @@ class Hooks:
 
         A plugin that fails to open is switched off and named; a required one stops the start.
         """
+        self.loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._end_tasks)
             for impl in self.impls["lifespan"]:
-                life = impl.call(router)
                 try:
+                    life = impl.call(router)
                     async with asyncio.timeout(OPEN_SECONDS):
-                        await anext(life)
-                except Exception as error:
+                        await Steps(anext(life), impl.instance.tasks, self.loop)
+                except BaseException as error:
+                    if ours_to_end(error):
+                        raise
                     name = impl.instance.name
                     if impl.instance.required:
                         raise PluginError(f"the required plugin {name!r} failed to start: {error}") from error
                     impl.instance.faults += 1
-                    impl.instance.last_fault = f"lifespan: {type(error).__name__}: {error}"
-                    told = error if isinstance(error, RouterpoolError) else locate(error)
+                    told = str(error) if isinstance(error, RouterpoolError) else locate(error)
+                    impl.instance.last_fault = f"lifespan: {told}"
                     log.error("plugin %s failed to start and is switched off: %s", name, told)
                     self.switch(name, False)
                 else:
@@ -350,13 +385,23 @@ class Hooks:
 
     async def _close(self, impl: Impl, life: AsyncIterator[None]) -> None:
         try:
-            await anext(life)
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await Steps(anext(life), impl.instance.tasks, self.loop)
         except StopAsyncIteration:
             return
-        except Exception as error:
+        except BaseException as error:
+            if ours_to_end(error):
+                raise
             self.fault(impl, locate(error))
         else:
             self.fault(impl, "yielded more than once")
+
+    async def _end_tasks(self) -> None:
+        """End what plugins have started and not ended: a router leaves nothing behind in its host."""
+        for instance in self.instances.values():
+            left = await instance.tasks.end(LEFT_SECONDS)
+            if left:
+                self.blame(instance, "lifespan", f"left {left} of its tasks running")
 
     def gather(self, hook: str, *args: Any) -> list[tuple[Instance, Any]]:
         """Ask all implementations of a start-time hook (`register_*`), which may not be async; a fault names them."""
@@ -365,7 +410,7 @@ class Hooks:
             instance = impl.instance
             try:
                 gathered += [(instance, item) for item in impl.call(*args) or ()]
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 who = f"plugin {instance.name!r} of {instance.distribution} {instance.version}"
                 raise PluginError(f"{who} fails in {hook}: {type(error).__name__}: {error}") from error
         return gathered
@@ -405,13 +450,3 @@ def _chooser(function: Callable[..., Any], positions: tuple[int, ...]) -> Callab
 
 SAYS_NO: Mapping[type[BaseException], frozenset[str]] = {RequestError: REFUSABLE, Unavailable: frozenset({"reserve"})}
 """The errors by which a hook says no on purpose, and where it may."""
-
-
-def ours_to_end(error: BaseException) -> bool:
-    """Whether an error is a real cancellation or interrupt, and not one that a plugin made up."""
-    if isinstance(error, KeyboardInterrupt):
-        return True
-    if isinstance(error, asyncio.CancelledError):
-        task = asyncio.current_task()
-        return task is not None and task.cancelling() > 0
-    return False

@@ -11,7 +11,7 @@ from attrs import define, evolve, field, frozen
 from routerpool.catalog import Catalog, Snapshot
 from routerpool.errors import RequestError, nearest
 from routerpool.explanation import likely_usage
-from routerpool.hooks import Hooks, Impl, Instance, locate
+from routerpool.hooks import Hooks, Impl, Instance
 from routerpool.provider import may_see
 from routerpool.record import cost_of
 from routerpool.request import needs_of, session_of
@@ -163,6 +163,9 @@ class Planner:
             known = await self.hooks.run(impl, request, features)
             if known is None:
                 continue
+            if not isinstance(known.privacy, Privacy) or not isinstance(known.prompt_tokens, int):
+                self.hooks.fault(impl, "answered with features whose privacy or tokens are none")
+                continue
             if known.privacy < features.privacy:
                 self.hooks.fault(impl, "tried to lower the privacy class")
                 known = evolve(known, privacy=features.privacy)
@@ -260,16 +263,11 @@ class Planner:
     def _checked(self, impl: Impl, answer: Iterable[Any], kind: type[T], candidates: Sequence[Candidate]) -> list[T]:
         """What of a hook's answer is of the right kind and about candidates that it was asked for."""
         known = {candidate.key for candidate in candidates}
-        good: list[T] = []
-        try:
-            for item in answer:
-                if isinstance(item, kind) and getattr(item.candidate, "key", None) in known:
-                    good.append(item)
-                else:
-                    self.hooks.fault(impl, f"answered with something that is no {kind.__name__} of a candidate")
-        except Exception as error:
-            self.hooks.fault(impl, f"answered with {type(answer).__name__}, which breaks: {locate(error)}")
-        return good
+
+        def sound(item: Any) -> bool:
+            return isinstance(item, kind) and getattr(item.candidate, "key", None) in known
+
+        return self.hooks.items(impl, answer, sound, f"{kind.__name__} of a candidate")
 
     # Who should
 
@@ -322,9 +320,9 @@ class Planner:
         """An opinion whose every score is a number in [0, 1] about a candidate; the rest is a fault and left out."""
         impl = next(impl for impl in self.hooks.impls["score"] if impl.instance.name == name)
         scores = self._checked(impl, answer, Score, candidates)
-        sound = [score for score in scores if isinstance(score.points, NUMBERS) and 0.0 <= score.points <= 1.0]
+        sound = [score for score in scores if _in_bounds(score)]
         if len(sound) != len(scores):
-            self.hooks.fault(impl, "gave points outside [0, 1]")
+            self.hooks.fault(impl, "gave points outside [0, 1], or terms that are none")
         whole = isinstance(answer, (list, tuple)) and len(sound) == len(answer)
         return name, weight, answer if whole else sound
 
@@ -333,6 +331,10 @@ PIN, PIN_WEIGHT = "pin", 100.0
 """The strategy that weighs in every profile unless the profile says `pin: 0`: a conversation stays where it is."""
 
 NUMBERS = (float, int)
+
+
+def _in_bounds(score: Score) -> bool:
+    return isinstance(score.points, NUMBERS) and 0.0 <= score.points <= 1.0 and isinstance(score.terms, Mapping)
 
 
 def _without(candidates: tuple[Candidate, ...], vetoes: Sequence[Veto]) -> tuple[Candidate, ...]:

@@ -241,6 +241,11 @@ class OpenAIProvider:
             return "off"
         return self.config.discover or ("roster" if self._roster else "all")
 
+    @property
+    def prices_as(self) -> str:
+        """The name by which price lists know this provider."""
+        return self._data.prices_as or self.name
+
     def pool_key(self, pool: str) -> str:
         """The name of a shared quota over all instances of one account."""
         return f"{self.name if self.config.separate_account else self._account}::{pool}"

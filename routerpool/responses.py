@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from routerpool.errors import RequestError
 from routerpool.journey import Served
@@ -20,6 +21,9 @@ __all__ = ["HttpSink", "Watch", "error_response", "json_response", "read_json"]
 
 REQUEST_VALUES = 250_000
 """The most values in a client's JSON: texts are one each, so a request has some thousands."""
+
+BODY_SECONDS = 30.0
+"""How long a client may pause in the middle of its body."""
 
 LOOK_SECONDS = 0.1
 """How often we look whether clients are still there; an upstream is cut within this time of their going."""
@@ -155,22 +159,40 @@ async def read_json(request: web.BaseRequest, limit: int) -> Any:
     declared = request.content_length
     if declared is not None and declared > limit:
         raise _too_large(limit)
-    body: bytes | bytearray = b""
-    while part := await request.content.readany():
-        if not body:
-            body = part  # mostly all of it
-        elif isinstance(body, bytearray):
-            body += part
-        else:
-            body = bytearray(body) + part
-        if len(body) > limit:
-            raise _too_large(limit)
+    try:
+        body = await _whole_body(request, limit)
+    except TimeoutError:
+        raise RequestError("invalid_json", f"nothing more of the body came within {BODY_SECONDS:g} s") from None
+    except ConnectionError:
+        raise RequestError("client_gone", "the client left before the end of its request") from None
+    except (web.RequestPayloadError, HttpProcessingError):
+        raise RequestError("invalid_json", "the body is not framed as its headers say") from None
     try:
         return loads(body, REQUEST_VALUES)
     except TooManyValuesError as error:
         raise RequestError("request_too_large", f"the body holds {error}") from None
     except ValueError:
         raise RequestError("invalid_json", "the body is not valid JSON") from None
+
+
+async def _whole_body(request: web.BaseRequest, limit: int) -> bytes | bytearray:
+    content, body = request.content, b""
+    if content.at_eof():  # a middleware of the host has read it before us
+        body = await request.read()
+    elif content.is_eof():  # all of it is here: nothing will be waited for
+        body = await content.read()
+    if body or content.at_eof():
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
+    grown, loop = bytearray(), asyncio.get_running_loop()
+    async with asyncio.timeout(BODY_SECONDS) as pause:
+        while part := await content.readany():
+            grown += part
+            if len(grown) > limit:
+                raise _too_large(limit)
+            pause.reschedule(loop.time() + BODY_SECONDS)
+    return grown
 
 
 def _too_large(limit: int) -> RequestError:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
-from routerpool.hooks import Hooks, Impl, locate
+from routerpool.hooks import Hooks, Impl
 from routerpool.hookspecs import Rewriter
+from routerpool.isolation import locate, ours_to_end
 from routerpool.sse import event_data, split_events
-from routerpool.wire import event_bytes, loads
+from routerpool.wire import dumps, event_bytes, loads
 
 __all__ = ["Disclosure", "Rewriting"]
+
+T = TypeVar("T")
 
 
 class Disclosure:
@@ -41,67 +45,68 @@ class Disclosure:
 class Rewriting:
     """The transformers of one attempt's answer, in order, each isolated from the others.
 
-    One that fails is left out from there on; that of a required plugin ends the answer instead (a RequestError).
+    Between two of them everything is bytes, so that one which fails, even in the middle of changing an event, has
+    changed nothing. It is left out from there on; that of a required plugin ends the answer (a RequestError).
     """
 
     def __init__(self, hooks: Hooks, rewriters: Sequence[tuple[Impl | None, Rewriter]]) -> None:
         self._hooks = hooks
-        self._rewriters = list(rewriters)
+        self._rewriters: list[tuple[Impl | None, Rewriter] | None] = list(rewriters)
 
     def block(self, block: bytes) -> bytes:
         """A block of whole events, rewritten; comments stay where they are."""
-        out = []
-        for raw in split_events(block):
-            data = event_data(raw)
-            if data is None:
-                out.append(raw)
-                continue
-            out += [event_bytes(event) for event in self._through([loads(data)], 0)]
-        return b"".join(out)
+        return b"".join(self._through(split_events(block), 0))
 
     def end(self) -> bytes:
         """What the transformers still held back."""
-        out: list[dict[str, Any]] = []
-        for index, (impl, rewriter) in enumerate(tuple(self._rewriters)):
-            held = self._guarded(impl, rewriter, "end")
-            out += self._through(held or [], index + 1)
-        return b"".join(event_bytes(event) for event in out)
+        out: list[bytes] = []
+        for index in range(len(self._rewriters)):
+            out += self._through(self._events(index, "end") or (), index + 1)
+        return b"".join(out)
 
-    def answer(self, body: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, body: bytes) -> bytes:
         """A plain answer, rewritten."""
-        for impl, rewriter in tuple(self._rewriters):
-            try:
-                made = rewriter.answer(body)
-                if not isinstance(made, dict):
-                    raise TypeError("answer")
-                body = made
-            except Exception as error:
-                self._drop(impl, rewriter, error)
+        for index in range(len(self._rewriters)):
+            made = self._made(index, partial(_answered, loads(body)))
+            body = body if made is None else made
         return body
 
-    def _through(self, events: list[dict[str, Any]], first: int) -> list[dict[str, Any]]:
-        for impl, rewriter in self._rewriters[first:]:
-            passed: list[dict[str, Any]] = []
-            for event in events:
-                made = self._guarded(impl, rewriter, "event", event)
-                passed += [event] if made is None else made
+    def _through(self, events: Iterable[bytes], first: int) -> Iterable[bytes]:
+        for index in range(first, len(self._rewriters)):
+            passed: list[bytes] = []
+            for raw in events:
+                data = event_data(raw)
+                made = None if data is None else self._events(index, "event", loads(data))
+                passed += [raw] if made is None else made
             events = passed
         return events
 
-    def _guarded(
-        self, impl: Impl | None, rewriter: Rewriter, name: str, *args: dict[str, Any]
-    ) -> list[dict[str, Any]] | None:
-        try:
-            made = list(getattr(rewriter, name)(*args))
-            if not all(isinstance(event, dict) for event in made):
-                raise TypeError(name)
-        except Exception as error:
-            self._drop(impl, rewriter, error)
-            return None
-        return made
+    def _events(self, index: int, name: str, *args: dict[str, Any]) -> list[bytes] | None:
+        return self._made(
+            index, lambda rewriter: [event_bytes(_mapping(event)) for event in getattr(rewriter, name)(*args)]
+        )
 
-    def _drop(self, impl: Impl | None, rewriter: Rewriter, error: Exception) -> None:
-        self._rewriters = [pair for pair in self._rewriters if pair[1] is not rewriter]
-        if impl is None:
-            raise error
-        self._hooks.fault(impl, locate(error))
+    def _made(self, index: int, make: Callable[[Rewriter], T]) -> T | None:
+        """What this transformer makes; None when it failed, now or before."""
+        pair = self._rewriters[index]
+        if pair is None:
+            return None
+        impl, rewriter = pair
+        try:
+            return make(rewriter)
+        except BaseException as error:
+            if impl is None or ours_to_end(error):
+                raise
+            self._rewriters[index] = None
+            self._hooks.fault(impl, locate(error))
+            return None
+
+
+def _answered(body: dict[str, Any], rewriter: Rewriter) -> bytes:
+    return dumps(_mapping(rewriter.answer(body)))
+
+
+def _mapping(made: Any) -> dict[str, Any]:
+    if not isinstance(made, dict):
+        raise TypeError(f"{type(made).__name__} is no event and no answer")
+    return made

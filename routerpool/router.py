@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -31,7 +31,7 @@ from routerpool.request import parse_chat
 from routerpool.sinks import EventSink, PlainSink
 from routerpool.store import Store
 from routerpool.types import Caller, ChatRequest, Features, Level, Outcome, Plan, Probe, Report, Usage
-from routerpool.wire import loads
+from routerpool.wire import dumps, loads
 
 __all__ = ["Router", "Source"]
 
@@ -99,6 +99,11 @@ class Router:
         providers: dict[str, Provider] = {}
         owners: dict[str, Instance] = {}
         for instance, provider in self.hooks.gather("register_providers"):
+            if not isinstance(getattr(provider, "name", None), str):
+                raise PluginError(
+                    f"plugin {instance.name!r} of {instance.distribution} registers something that is no provider: "
+                    f"{type(provider).__name__}"
+                )
             other = owners.get(provider.name)
             if other is not None:
                 raise PluginError(
@@ -209,12 +214,18 @@ class Router:
         except DeadlinePassed:
             await self._refused(_unplanned(request), arrival, gone=True)
             raise RequestError("client_gone", "the client left while its request was waiting") from None
+        except asyncio.CancelledError:
+            await self._refused(_unplanned(request), arrival, gone=True)
+            raise
 
     async def _answer(self, request: ChatRequest, sink: Sink, arrival: Arrival) -> None:
         try:
             plan, profile = await self.planner.plan(request)
         except RequestError:
             await self._refused(_unplanned(request), arrival)
+            raise
+        except asyncio.CancelledError:
+            await self._refused(_unplanned(request), arrival, gone=True)
             raise
         await self.engine.run(plan, profile, sink, arrival)
 
@@ -288,7 +299,14 @@ class Router:
 
     async def status(self) -> dict[str, Any]:
         """How things stand in this process."""
-        plugins = {impl.instance.name: told for impl, told in await self.hooks.collect("status")}
+        plugins = {}
+        for impl, told in await self.hooks.collect("status"):
+            try:
+                dumps(told)
+            except TypeError:
+                self.hooks.fault(impl, "answered with values that are no JSON")
+            else:
+                plugins[impl.instance.name] = told
         return {
             "plugins": [{**i.describe(), "status": plugins.get(i.name, {})} for i in self.hooks.instances.values()],
             "providers": [self._provider_status(name) for name in self.providers],
@@ -314,10 +332,7 @@ class Router:
         """What `doctor` tells: every plugin's findings, and what the core sees itself."""
         reports = [Report(level=Level.NOTE, text=note, subject="start") for note in self.notes]
         for impl, told in await self.hooks.collect("check", Probe(env=self.env, network=network)):
-            if not isinstance(told, Iterable):
-                self.hooks.fault(impl, f"answered with {type(told).__name__} instead of reports")
-                continue
-            reports += [report for report in told if isinstance(report, Report)]
+            reports += self.hooks.items(impl, told, lambda item: isinstance(item, Report), "report")
         for name, reason in self.catalog.silent.items():
             reports.append(
                 Report(

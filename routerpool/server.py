@@ -12,7 +12,8 @@ from aiohttp import web
 from routerpool.access import Access, Plane
 from routerpool.errors import PluginError, RequestError, RouterpoolError
 from routerpool.explanation import explain
-from routerpool.hooks import Instance, locate
+from routerpool.hooks import Hooks, Instance
+from routerpool.isolation import locate, ours_to_end
 from routerpool.request import parse_chat
 from routerpool.responses import HttpSink, Watch, error_response, json_response, read_json
 from routerpool.router import Router, Source, new_id
@@ -103,7 +104,7 @@ class Generation:
                 raise PluginError(
                     f"plugin {instance.name!r} may register routes with async handlers only, not {route!r}"
                 )
-            self.plugin_routes[route.method, route.path] = _of_plugin(instance, route.handler)
+            self.plugin_routes[route.method, route.path] = _of_plugin(router.hooks, instance, route.handler)
 
 
 class Server:
@@ -414,12 +415,27 @@ class Server:
         raise RequestError("not_found", f"there is no {request.method} /v1/{tail}")
 
 
-def _of_plugin(instance: Instance, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> Inner:
+def _of_plugin(hooks: Hooks, instance: Instance, handler: Callable[[web.Request], Awaitable[Any]]) -> Inner:
     async def inner(request: web.Request, caller: Caller) -> web.StreamResponse:
         if not instance.enabled:
             raise RequestError("not_found", f"the plugin {instance.name!r} is switched off")
         request[CALLER] = caller
-        return await handler(request)
+        try:
+            response = await handler(request)
+        except (RequestError, web.HTTPException):
+            raise
+        except BaseException as error:
+            if ours_to_end(error) or request.transport is None:  # that the client has gone is nobody's fault
+                raise
+            what = locate(error)
+        else:
+            if isinstance(response, web.StreamResponse):
+                return response
+            what = f"answered with {type(response).__name__} instead of a response"
+        hooks.blame(instance, "register_routes", what)
+        if request.writer.output_size and request.transport is not None:  # a part is out: break off visibly
+            request.transport.abort()
+        raise RequestError("internal_error", f"the plugin {instance.name!r} failed; the log names the place")
 
     return inner
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import IntEnum, StrEnum
+from math import inf, isfinite
 from typing import Any, Literal
 
-from attrs import evolve, field, frozen
+from attrs import Attribute, evolve, field, frozen
+from attrs.validators import ge, instance_of, le
 
 __all__ = [
     "Answer",
@@ -43,6 +45,17 @@ __all__ = [
 ]
 
 Kind = Literal["chat", "embedding"]
+
+
+def _mapping(_: object, attribute: Attribute[Any], value: Mapping[str, Any]) -> None:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{attribute.name} must be a mapping, not {type(value).__name__}")
+
+
+def _seconds(_: object, attribute: Attribute[Any], value: float | None) -> None:
+    """A wait is a number of seconds, or unknown; a plugin that makes one of NaN hears of it at that line."""
+    if value is not None and not isfinite(value):
+        raise ValueError(f"{attribute.name} must be finite, not {value}")
 
 
 class Privacy(IntEnum):
@@ -210,14 +223,30 @@ class Features:
         return evolve(self, labels={**self.labels, **labels})
 
 
+def _price(_: object, attribute: Attribute[Any], value: float | None) -> None:
+    if value is not None and not 0 <= value < inf:
+        raise ValueError(f"{attribute.name} must be a price of 0 or more, not {value}")
+
+
 @frozen(kw_only=True, slots=True)
 class Prices:
-    """US dollars per million tokens. A price that is None is unknown, which is not the same as free."""
+    """US dollars per million tokens. A price that is None is unknown, which is not the same as free.
 
-    input: float | None = None
-    cached: float | None = None
-    cache_write: float | None = None
-    output: float | None = None
+    `cache_write` is for tokens kept five minutes, `cache_write_1h` for an hour. A request whose whole prompt is longer
+    than `over` tokens costs what `long` says instead, from its first token on.
+    """
+
+    input: float | None = field(default=None, validator=_price)
+    cached: float | None = field(default=None, validator=_price)
+    cache_write: float | None = field(default=None, validator=_price)
+    cache_write_1h: float | None = field(default=None, validator=_price)
+    output: float | None = field(default=None, validator=_price)
+    over: int | None = None
+    long: Prices | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if (self.over is None) is not (self.long is None):
+            raise ValueError("`over` (tokens) and `long` (prices) go together; give both or none")
 
 
 @frozen(kw_only=True, slots=True)
@@ -263,9 +292,9 @@ class Veto:
     """Who must not answer, and why: a stable code and a sentence; in how many seconds it ends, where that is known."""
 
     candidate: Candidate
-    code: str
-    reason: str
-    retry_after: float | None = None
+    code: str = field(validator=instance_of(str))
+    reason: str = field(validator=instance_of(str))
+    retry_after: float | None = field(default=None, validator=_seconds)
 
 
 @frozen(slots=True)
@@ -323,10 +352,10 @@ class Failure:
     `lacks` names the capability that the candidate turned out not to have, `pool` the shared quota that is spent.
     """
 
-    kind: FailureKind
+    kind: FailureKind = field(validator=instance_of(FailureKind))
     message: str
     status: int | None = None
-    retry_after: float | None = None
+    retry_after: float | None = field(default=None, validator=_seconds)
     source: str | None = None
     first_byte_sent: bool = False
     lacks: str | None = None
@@ -352,19 +381,42 @@ class Opening:
 
 @frozen(kw_only=True, slots=True)
 class Usage:
-    """Tokens of one answer. `input_uncached + input_cached + cache_write` is the whole prompt."""
+    """Tokens of one answer, each counted in one place only, so that the four kinds of input are the whole prompt.
+
+    `cache_write` was written to a cache for five minutes or for a time that nobody states, `cache_write_1h` for an
+    hour. `reasoning` is the part of `output` that nobody sees. `cost` is what the provider itself says it takes for
+    this answer, in US dollars: where it is given it goes before any price list, and marks the cost as the provider's.
+    """
 
     input_uncached: int = 0
     input_cached: int = 0
     cache_write: int = 0
+    cache_write_1h: int = 0
     output: int = 0
     reasoning: int = 0
+    cost: float | None = None
     source: Literal["reported", "estimated"] = "estimated"
 
     @property
     def input(self) -> int:
         """The whole prompt in tokens, however it was billed."""
-        return self.input_uncached + self.input_cached + self.cache_write
+        return self.input_uncached + self.input_cached + self.cache_write + self.cache_write_1h
+
+    def joined(self, later: Usage) -> Usage:
+        """This and what is told of the same answer later, where each is told in parts: the larger of every count.
+
+        Anthropic's streams tell the prompt at their beginning and the output, which grows, towards their end.
+        """
+        return Usage(
+            input_uncached=max(self.input_uncached, later.input_uncached),
+            input_cached=max(self.input_cached, later.input_cached),
+            cache_write=max(self.cache_write, later.cache_write),
+            cache_write_1h=max(self.cache_write_1h, later.cache_write_1h),
+            output=max(self.output, later.output),
+            reasoning=max(self.reasoning, later.reasoning),
+            cost=later.cost if later.cost is not None else self.cost,
+            source="reported" if "reported" in (self.source, later.source) else "estimated",
+        )
 
 
 @frozen(kw_only=True, slots=True)
@@ -413,7 +465,7 @@ class Probe:
 class Report:
     """One finding of `doctor`: how grave, what, and the cure."""
 
-    level: Level
+    level: Level = field(validator=instance_of(Level))
     text: str
     cure: str = ""
     subject: str = ""
@@ -428,7 +480,7 @@ class Detected:
 
     name: str
     source: str
-    confidence: float
-    options: Mapping[str, Any] = field(factory=dict)
+    confidence: float = field(validator=[ge(0), le(1)])
+    options: Mapping[str, Any] = field(factory=dict, validator=_mapping)
     environment: tuple[str, ...] = ()
     comment: str = ""

@@ -192,65 +192,228 @@ class ErrorText(NamedTuple):
     text: str
 
 
+NAMED_STATUS: Mapping[str, int] = {
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "too_many_requests": 429,
+    "resource_exhausted": 429,
+    "insufficient_quota": 429,
+    "billing_error": 402,
+    "authentication_error": 401,
+    "unauthenticated": 401,
+    "invalid_api_key": 401,
+    "permission_error": 403,
+    "permission_denied": 403,
+    "not_found_error": 404,
+    "model_not_found": 404,
+    "request_too_large": 413,
+    "overloaded_error": 529,
+    "unavailable": 503,
+    "timeout_error": 504,
+    "deadline_exceeded": 504,
+}
+"""What names of errors mean as a status, for those that come inside a 200 and give no number."""
+
+BARE_ERROR = frozenset(
+    ("message", "code", "type", "param", "status", "statusCode", "status_code", "raw_status_code", "documentation_url")
+    + ("id", "request_id", "requestId", "trace_id", "object", "error_code")
+)
+"""The fields of an error without a wrapping; a body with any other beside `message` is something else."""
+
+
 def read_error(body: Any) -> ErrorText | None:
     """The error inside a parsed body, whichever wrapping it wears; None when the body holds none."""
     if isinstance(body, list) and body:  # Gemini wraps its error object in a list
         body = body[0]
     if not isinstance(body, dict):
         return None
-    error = body.get("error")
-    if not error and "errors" in body and isinstance(body["errors"], list) and body["errors"]:  # Cloudflare
+    error = body.get("error") or ("choices" not in body and _unusual_error(body)) or None
+    if error is None and "errors" in body and isinstance(body["errors"], list) and body["errors"]:  # Cloudflare
         error = body["errors"][0]
-    if not error and "choices" not in body and ("detail" in body or "title" in body):  # problem documents
-        error = {"message": body.get("detail") or body.get("title"), "code": body.get("status")}
     if not error:
         return None
     if not isinstance(error, dict):
-        return ErrorText(None, "", str(error))
+        return ErrorText(_status(body), "", str(error))
+    inner = error.get("error")
+    error = inner if isinstance(inner, dict) and inner else error  # a gateway has wrapped what it got once more
     code = error.get("code")
-    number = code if isinstance(code, int) and not isinstance(code, bool) else None
     names = [str(value) for value in (code, error.get("type"), error.get("status")) if value and value is not True]
-    return ErrorText(number, " ".join(names), str(error.get("message") or ""))
+    return ErrorText(_status(error, body), " ".join(names), _error_text(error))
+
+
+def _unusual_error(body: Mapping[str, Any]) -> Any:
+    """The error of a body that has none under `error`, nor any answer."""
+    response, message = body.get("response"), body.get("message")
+    if isinstance(response, dict) and body.get("type") == "response.failed":  # the Responses format
+        return response.get("error")
+    if "detail" in body or "title" in body:  # problem documents, and FastAPI's short form of them
+        detail = body.get("detail")
+        return detail if isinstance(detail, dict) else {"message": detail or body["title"], "code": body.get("status")}
+    if isinstance(message, str) and (body.get("object") == "error" or body.get("type") == "error" or _bare(body)):
+        return {name: value for name, value in body.items() if value not in ("error", None)}
+    if body.get("success") is False and not body.get("errors"):
+        return {"message": message if isinstance(message, str) else "it says that it was no success"}
+    return None
+
+
+def _bare(body: Mapping[str, Any]) -> bool:
+    return "object" not in body and body.keys() <= BARE_ERROR
+
+
+def _status(*bodies: Mapping[str, Any]) -> int | None:
+    """The status that an error names: as a number, as digits, or by one of the names that all know."""
+    for body in bodies:
+        for name in ("code", "status", "statusCode", "status_code", "raw_status_code"):
+            value = body.get(name)
+            if isinstance(value, str) and len(value) == 3 and value.isdecimal():
+                value = int(value)
+            if isinstance(value, int) and not isinstance(value, bool):
+                return value
+    for name in ("code", "type", "status"):
+        value = bodies[0].get(name)
+        if isinstance(value, str) and value.lower() in NAMED_STATUS:
+            return NAMED_STATUS[value.lower()]
+    return None
+
+
+def _error_text(error: Mapping[str, Any]) -> str:
+    """What it says; OpenRouter keeps the words of the provider behind it in `metadata.raw`."""
+    message = error.get("message") or error.get("msg") or ""
+    metadata = error.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    return f"{message} {raw}" if raw else str(message)
+
+
+MOST_TOKENS = 1 << 40
+"""No answer has as many tokens: a larger number is a defect, and would ruin every sum it joins."""
+
+USD_TICKS = 1e10
+"""xAI states what an answer costs in ticks of this part of a dollar."""
 
 
 def read_usage(body: Any) -> Usage | None:
     """The usage that an answer or an event reports, in any of the spellings; None when it reports none.
 
     OpenAI's `prompt_tokens` counts cached tokens in, Anthropic's `input_tokens` leaves cached and written ones out.
+    A usage without a single token is none: providers fill it with zeros, or with -1, where they do not count.
     """
-    raw = body.get("usage") if isinstance(body, dict) else None
-    if not isinstance(raw, dict) and isinstance(body, dict) and isinstance(body.get("x_groq"), dict):
-        raw = body["x_groq"].get("usage")
-    if not isinstance(raw, dict):
+    if not isinstance(body, dict):
         return None
-    details = raw.get("prompt_tokens_details") or raw.get("input_tokens_details")
-    details = details if isinstance(details, dict) else {}
-    spent = raw.get("completion_tokens_details") or raw.get("output_tokens_details")
-    spent = spent if isinstance(spent, dict) else {}
-    written = _count(raw, "cache_creation_input_tokens") or _count(details, "cache_write_tokens")
-    cached = (
-        _count(details, "cached_tokens")
-        or _count(raw, "prompt_cache_hit_tokens")
-        or _count(raw, "cache_read_input_tokens")
-    )
-    if "prompt_tokens" in raw:
-        uncached = max(_count(raw, "prompt_tokens") - cached - written, 0)
-    elif "input_tokens_details" in raw:
-        uncached = max(_count(raw, "input_tokens") - cached - written, 0)
-    elif "input_tokens" in raw:
-        uncached = _count(raw, "input_tokens")
-    else:
+    raw = body.get("usage")
+    if not isinstance(raw, dict):
+        raw = _usage_elsewhere(body)
+        if raw is None:
+            return None
+    if "prompt_tokens" not in raw:
+        return _read_input_tokens(raw)
+    prompt, output = _count(raw, "prompt_tokens"), _count(raw, "completion_tokens")
+    cached = written = long_written = reasoning = 0
+    if len(raw) > 3:  # more than prompt, completion and total
+        cached, written, long_written = _cache_counts(raw, raw.get("prompt_tokens_details"))
+        reasoning = _reasoning(raw.get("completion_tokens_details"))
+    if not cached and "timings" in body:
+        cached = _llamacpp_cached(body["timings"])
+    kept = cached + written + long_written
+    over = _count(raw, "total_tokens") - prompt - output
+    if over > 0 and prompt:
+        if over == kept:  # a translator of Anthropic's, whose prompt leaves them out
+            prompt += kept
+        elif not reasoning or over == reasoning:  # Gemini and xAI leave the reasoning out of what they bill as output
+            output, reasoning = output + over, over
+    if not (prompt or output):
         return None
     return Usage(
-        input_uncached=uncached,
+        input_uncached=max(prompt - kept, 0),
         input_cached=cached,
         cache_write=written,
-        output=_count(raw, "completion_tokens") or _count(raw, "output_tokens"),
-        reasoning=_count(spent, "reasoning_tokens"),
+        cache_write_1h=long_written,
+        output=output,
+        reasoning=reasoning,
+        cost=_stated_cost(raw) if len(raw) > 3 else None,
         source="reported",
     )
 
 
+def _read_input_tokens(raw: Mapping[str, Any]) -> Usage | None:
+    """The usage of Anthropic's Messages and of OpenAI's Responses, whose names are alike and mean different things."""
+    prompt, output = _count(raw, "input_tokens"), _count(raw, "output_tokens")
+    if not (prompt or output):
+        return None
+    details = raw.get("input_tokens_details")
+    cached, written, long_written = _cache_counts(raw, details)
+    kept = cached + written + long_written if details is not None or "total_tokens" in raw else 0
+    return Usage(
+        input_uncached=max(prompt - kept, 0),
+        input_cached=cached,
+        cache_write=written,
+        cache_write_1h=long_written,
+        output=output,
+        reasoning=_reasoning(raw.get("output_tokens_details")),
+        cost=_stated_cost(raw),
+        source="reported",
+    )
+
+
+def _usage_elsewhere(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The usage of a body that has none under `usage`, in one of the known forms."""
+    for holder in ("x_groq", "message", "response"):  # Groq; Anthropic's first event; the Responses format's last
+        inner = body.get(holder)
+        if isinstance(inner, dict) and isinstance(inner.get("usage"), dict):
+            found: Mapping[str, Any] = inner["usage"]
+            return found
+    timings = body.get("timings")
+    if isinstance(timings, dict):
+        cached = _llamacpp_cached(timings)
+        prompt, output = _count(timings, "prompt_n") + cached, _count(timings, "predicted_n")
+        details = {"cached_tokens": cached}
+        return {"prompt_tokens": prompt, "completion_tokens": output, "prompt_tokens_details": details, "timings": 1}
+    if "eval_count" in body or "prompt_eval_count" in body:  # Ollama's own format
+        return {"prompt_tokens": body.get("prompt_eval_count"), "completion_tokens": body.get("eval_count")}
+    return None
+
+
+def _cache_counts(raw: Mapping[str, Any], details: Any) -> tuple[int, int, int]:
+    """Tokens read from a cache, written to one for five minutes, and written for an hour."""
+    details = details if isinstance(details, dict) else {}
+    cached = (
+        _count(details, "cached_tokens")
+        or _count(raw, "prompt_cache_hit_tokens")
+        or _count(raw, "cache_read_input_tokens")
+        or _count(raw, "cached_tokens")
+    )
+    written = _count(raw, "cache_creation_input_tokens") or _count(details, "cache_write_tokens")
+    by_time = raw.get("cache_creation")
+    if not isinstance(by_time, dict):
+        return cached, written, 0
+    hour = _count(by_time, "ephemeral_1h_input_tokens")
+    short = _count(by_time, "ephemeral_5m_input_tokens")
+    return cached, max(written - hour, short), hour
+
+
+def _reasoning(details: Any) -> int:
+    if not isinstance(details, dict):
+        return 0
+    return _count(details, "reasoning_tokens") or _count(details, "thinking_tokens")
+
+
+def _llamacpp_cached(timings: Any) -> int:
+    return _count(timings, "cache_n") if isinstance(timings, dict) else 0
+
+
+def _stated_cost(raw: Mapping[str, Any]) -> float | None:
+    """What the provider says that it takes, in US dollars; with a key of the user's own at another provider, both."""
+    ticks = raw.get("cost_in_usd_ticks")
+    cost = _dollars(raw.get("cost")) if ticks is None else _dollars(ticks, USD_TICKS)
+    details = raw.get("cost_details")
+    if cost is not None and raw.get("is_byok") is True and isinstance(details, dict):
+        cost += _dollars(details.get("upstream_inference_cost")) or 0.0
+    return cost
+
+
+def _dollars(value: Any, parts: float = 1.0) -> float | None:
+    return value / parts if type(value) in (int, float) and 0 <= value < 1e6 * parts else None
+
+
 def _count(raw: Mapping[str, Any], name: str) -> int:
     value = raw.get(name)
-    return value if type(value) is int and value > 0 else 0
+    return value if type(value) is int and 0 < value < MOST_TOKENS else 0

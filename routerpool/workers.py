@@ -21,7 +21,7 @@ from typing import Any
 from attrs import define, field
 
 from routerpool.errors import ConfigError, Problem, RouterpoolError
-from routerpool.hooks import locate
+from routerpool.isolation import locate
 from routerpool.router import Router
 from routerpool.standalone import WorkerControl, bind, check_exposure, serve_socket, url_of
 

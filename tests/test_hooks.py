@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import logging
 import re
 import sys
 import time
@@ -29,7 +28,6 @@ from routerpool import (
     Privacy,
     Probe,
     Score,
-    Usage,
     Veto,
     hookimpl,
 )
@@ -161,94 +159,8 @@ def raises(self: object, features: Features) -> Features:
     raise ValueError(CANARY)
 
 
-async def raises_later(self: object, features: Features) -> Features:
-    await asyncio.sleep(0)
-    raise KeyError(CANARY)
-
-
-def raises_midway(self: object, features: Features) -> Iterator[Features]:
-    yield features
-    raise LookupError(CANARY)
-
-
-def leaves_the_process(self: object) -> None:
-    raise SystemExit(CANARY)
-
-
-async def leaves_the_process_later(self: object) -> None:
-    raise SystemExit(CANARY)
-
-
-def makes_up_a_cancellation(self: object) -> None:
-    raise asyncio.CancelledError(CANARY)
-
-
-async def makes_up_a_cancellation_later(self: object) -> None:
-    await asyncio.sleep(0)
-    raise asyncio.CancelledError(CANARY)
-
-
 async def hangs(self: object) -> None:
     await asyncio.Event().wait()
-
-
-def answers_text(self: object) -> str:
-    return CANARY
-
-
-async def answers_a_list(self: object, features: Features) -> list[Features]:
-    return [features]
-
-
-FAULTY = {
-    raises: r"ValueError at test_hooks\.py:\d+ in raises",
-    raises_later: r"KeyError at test_hooks\.py:\d+ in raises_later",
-    raises_midway: r"LookupError at test_hooks\.py:\d+ in raises_midway",
-    leaves_the_process: r"SystemExit at test_hooks\.py:\d+ in leaves_the_process",
-    leaves_the_process_later: r"SystemExit at test_hooks\.py:\d+ in leaves_the_process_later",
-    makes_up_a_cancellation: r"CancelledError at test_hooks\.py:\d+ in makes_up_a_cancellation",
-    makes_up_a_cancellation_later: r"CancelledError at test_hooks\.py:\d+ in makes_up_a_cancellation_later",
-    hangs: r"TimeoutError at .+",
-    answers_text: r"answered with str instead of Features",
-    answers_a_list: r"answered with list instead of Features",
-}
-
-
-@pytest.mark.parametrize(("function", "told"), FAULTY.items(), ids=[function.__name__ for function in FAULTY])
-def test_a_plugin_that_fails_is_left_out_counted_and_named_without_its_words(
-    function: Callable[..., Any], told: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    hooks = hooks_of(seconds=0.02, before=Labels("before"), bad=plugin("classify", function), after=Labels("after"))
-
-    answers = collected(hooks, "classify", REQUEST, FEATURES)
-
-    assert [name for name, _ in answers] == ["before", "after"]
-    bad = hooks.instances["bad"]
-    assert bad.faults == 1
-    assert re.fullmatch(f"classify: {told}", bad.last_fault or "")
-    assert [hooks.instances[name].faults for name in ("before", "after")] == [0, 0]
-    [line] = [record.getMessage() for record in caplog.records if record.name == "routerpool.hooks"]
-    assert re.fullmatch(f"plugin bad failed in classify: {told}", line)
-    assert CANARY not in caplog.text + repr(bad.describe())
-
-
-@pytest.mark.parametrize(
-    ("hook", "args", "wrong"),
-    [
-        ("classify", (REQUEST, FEATURES), REQUEST),
-        ("mutate", (REQUEST, ATTEMPT), FEATURES),
-        ("judge", (ATTEMPT, Opening()), True),
-        ("intercept", (REQUEST, PLAN), {"choices": []}),
-        ("on_failure", (ATTEMPT, Failure(kind=FailureKind.SERVER, message="")), 3),
-        ("status", (), "fine"),
-    ],
-)
-def test_an_answer_of_the_wrong_type_is_a_fault(hook: str, args: tuple[Any, ...], wrong: object) -> None:
-    hooks = hooks_of(bad=plugin(hook, lambda self: wrong))
-
-    assert collected(hooks, hook, *args) == []
-    assert f"answered with {type(wrong).__name__} instead of" in (hooks.instances["bad"].last_fault or "")
 
 
 def test_faults_add_up() -> None:
@@ -311,65 +223,6 @@ def test_what_a_reservation_says_on_purpose_passes_through(error: Exception) -> 
     with pytest.raises(type(error)):
         collected(hooks, "reserve", ATTEMPT)
     assert hooks.instances["strict"].faults == 0
-
-
-@pytest.mark.parametrize("error", [RequestError("privacy_blocked", "no"), Unavailable("busy", 1.0)])
-@pytest.mark.parametrize("hook", ["status", "on_success", "record_usage"])
-def test_nobody_can_refuse_a_request_that_is_answered(hook: str, error: Exception) -> None:
-    def refuse(self: object) -> None:
-        raise error
-
-    seen: list[str] = []
-    hooks = hooks_of(bad=plugin(hook, refuse), after=plugin(hook, lambda self: seen.append("after")))
-
-    collected(hooks, hook, *(None for _ in range({"status": 0, "on_success": 2, "record_usage": 1}[hook])))
-    assert seen == ["after"]
-    assert hooks.instances["bad"].faults == 1
-
-
-# Required plugins
-
-ARGUMENTS: dict[str, tuple[Any, ...]] = {
-    "classify": (REQUEST, FEATURES),
-    "veto": (REQUEST, FEATURES, (CANDIDATE,)),
-    "score": (REQUEST, FEATURES, (CANDIDATE,)),
-    "intercept": (REQUEST, PLAN),
-    "begin": (REQUEST, PLAN),
-    "reserve": (ATTEMPT,),
-    "mutate": (REQUEST, ATTEMPT),
-    "judge": (ATTEMPT, Opening()),
-    "rewrite": (ATTEMPT,),
-    "on_failure": (ATTEMPT, Failure(kind=FailureKind.SERVER, message="")),
-    "on_success": (ATTEMPT, Usage()),
-    "record_usage": (None,),
-    "status": (),
-    "check": (Probe(),),
-}
-
-
-def breaks(self: object) -> None:
-    raise ValueError(CANARY)
-
-
-@pytest.mark.parametrize("hook", sorted(REFUSABLE))
-def test_a_required_plugin_that_fails_refuses_the_request(hook: str) -> None:
-    hooks = hooks_of(required=("guard",), guard=plugin(hook, breaks))
-
-    with pytest.raises(RequestError) as refused:
-        collected(hooks, hook, *ARGUMENTS[hook])
-    assert (refused.value.code, refused.value.status) == ("plugin_required", 503)
-    assert refused.value.details == {"plugin": "guard"}
-    assert "'guard'" in refused.value.message
-    assert CANARY not in str(refused.value.body())
-    assert hooks.instances["guard"].faults == 1
-
-
-@pytest.mark.parametrize("hook", sorted(set(ARGUMENTS) - REFUSABLE))
-def test_a_required_plugin_that_fails_after_the_answer_refuses_nothing(hook: str) -> None:
-    hooks = hooks_of(required=("guard",), guard=plugin(hook, breaks))
-
-    assert collected(hooks, hook, *ARGUMENTS[hook]) == []
-    assert hooks.instances["guard"].faults == 1
 
 
 # Slow plugins
@@ -495,11 +348,6 @@ def test_what_plugins_register_is_gathered_with_its_owner_and_none_is_nothing() 
     assert gathered == [("two", "a"), ("two", "b"), ("lazy", "c")]
 
 
-def test_a_plugin_that_cannot_register_is_named() -> None:
-    with pytest.raises(PluginError, match="'odd' of routerpool-odd"):
-        hooks_of(odd=plugin("register_routes", breaks)).gather("register_routes")
-
-
 def test_the_names_of_all_hooks_are_known_in_the_order_of_the_manual() -> None:
     assert (HOOKS[0], HOOKS[-1], len(HOOKS)) == ("register_providers", "record_usage", len(set(HOOKS)))
     assert set(HOOKS) >= REFUSABLE
@@ -569,20 +417,6 @@ def test_an_entry_that_is_not_enabled_is_not_even_imported(site: Callable[..., N
     assert made("plugins:\n  bomb: {enabled: false}\n") == []
     assert "odd_bomb" not in sys.modules
     assert "imported" in problem("plugins:\n  bomb: {}\n")
-
-
-def test_a_plugin_that_cannot_be_imported_is_named_with_its_distribution(site: Callable[..., None]) -> None:
-    site("torn", "import nothing_of_this_name", torn="Torn")
-
-    line = problem("plugins:\n  torn: {}\n")
-    assert line.startswith("routerpool.yaml:2: plugins.torn: torn 3.1 fails to import: ModuleNotFoundError: ")
-    assert "nothing_of_this_name" in line
-
-
-def test_an_entry_point_that_is_no_class_is_named(site: Callable[..., None]) -> None:
-    site("flat", "flat = 3", flat="flat")
-
-    assert "the entry point 'flat' of flat is no class: odd_flat:flat" in problem("plugins:\n  flat: {}\n")
 
 
 def test_an_unknown_plugin_comes_with_the_nearest_name(site: Callable[..., None]) -> None:
@@ -786,15 +620,6 @@ def test_a_required_plugin_that_cannot_be_opened_stops_the_start_and_closes_what
     assert log == ["+one", "-one"]
 
 
-def test_a_lifespan_that_is_no_asynchronous_generator_is_a_fault() -> None:
-    async def main() -> Instance:
-        hooks = hooks_of(odd=plugin("lifespan", lambda self, router: iter([None])))
-        async with hooks.lifespan(None):
-            return hooks.instances["odd"]
-
-    assert asyncio.run(main()).enabled is False
-
-
 def test_all_plugins_are_closed_although_one_fails_to_close() -> None:
     log: list[str] = []
 
@@ -828,15 +653,6 @@ def test_a_plugin_of_the_manuals_form_is_closed_when_a_later_one_stops_the_start
     assert log == ["open", "closed"]
 
 
-def test_a_plugin_that_fails_to_close_is_named_and_the_stop_goes_on(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        async with hooks_of(bad=House("bad", [], "close")).lifespan(None):
-            pass
-
-    asyncio.run(main())
-    assert "plugin bad" in caplog.text
-
-
 # What people read
 
 
@@ -852,6 +668,17 @@ def test_an_instance_describes_itself_in_plain_values() -> None:
         "slow": 0,
         "last_fault": None,
     }
+
+
+ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "classify": (REQUEST, FEATURES),
+    "score": (REQUEST, FEATURES, (CANDIDATE,)),
+    "intercept": (REQUEST, PLAN),
+    "mutate": (REQUEST, ATTEMPT),
+    "judge": (ATTEMPT, Opening()),
+    "on_failure": (ATTEMPT, Failure(kind=FailureKind.SERVER, message="")),
+    "status": (),
+}
 
 
 def test_the_values_that_hooks_may_answer_with_pass() -> None:

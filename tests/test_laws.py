@@ -406,49 +406,6 @@ def test_bad_points_and_strangers_are_faults_and_change_nothing_for_anybody(
     assert [entry["candidate"] for entry in explained["ranked"]] == [c.key for c in plan.ranked]
 
 
-ODD_SCORES = {
-    "points that are a text": lambda c: [Score(c, "0.5")],
-    "points that are None": lambda c: [Score(c, None)],
-    "a candidate that is its key": lambda c: [Score(c.key, 0.5)],
-    "an iterator that fails": lambda c: map(int, [c.key]),
-    "a number": lambda c: 3,
-    "the candidates": lambda c: [c],
-    "vetoes": lambda c: [Veto(c, "no", "no")],
-}
-
-
-@pytest.mark.parametrize("odd", list(ODD_SCORES))
-def test_odd_scores_are_a_fault_of_their_plugin_and_not_of_the_request(odd: str) -> None:
-    def score(self: object, candidates: Sequence[Candidate]) -> Any:
-        return ODD_SCORES[odd](candidates[0])
-
-    router = router_of(
-        [Fake("p", [Model(id="m")])], {"s": plugin(score=score)}, profiles={"auto": {"weights": {"s": 1}}}
-    )
-
-    assert [candidate.key for candidate in planned(router, asked()).ranked] == ["p/m"]
-    assert router.hooks.instances["s"].faults == 1
-
-
-ODD_VETOES = {
-    "a candidate that is its key": lambda c: [Veto(c.key, "no", "no")],
-    "an iterator that fails": lambda c: map(int, [c.key]),
-    "a number": lambda c: 3,
-    "a score": lambda c: [Score(c, 1.0)],
-}
-
-
-@pytest.mark.parametrize("odd", list(ODD_VETOES))
-def test_odd_vetoes_are_a_fault_of_their_plugin_and_not_of_the_request(odd: str) -> None:
-    def veto(self: object, candidates: Sequence[Candidate]) -> Any:
-        return ODD_VETOES[odd](candidates[0])
-
-    router = router_of([Fake("p", [Model(id="m")])], {"v": plugin(veto=veto)})
-
-    assert [candidate.key for candidate in planned(router, asked()).ranked] == ["p/m"]
-    assert router.hooks.instances["v"].faults == 1
-
-
 @law
 @given(providers=fakes(), request=requests, drawn=st.lists(st.floats(0, 1), min_size=12, max_size=12))
 def test_a_plan_is_deterministic(providers: list[Fake], request: ChatRequest, drawn: list[float]) -> None:
@@ -731,55 +688,6 @@ def test_a_cancellation_while_one_reservation_is_given_back_keeps_none_of_the_ot
 
     asyncio.run(main())
     assert "-a" in log
-
-
-@pytest.mark.parametrize(
-    ("error", "known"),
-    [
-        (OSError("torn"), False),
-        (SystemExit(3), False),
-        (asyncio.CancelledError("made up"), False),
-    ],
-    ids=["error", "exit", "cancellation"],
-)
-def test_a_reservation_that_cannot_be_entered_is_its_plugins_fault(error: BaseException, known: bool) -> None:
-    class Slot:
-        async def __aenter__(self) -> None:
-            raise error
-
-        async def __aexit__(self, *exc: object) -> None:
-            raise AssertionError("it was never entered")
-
-    sink = Kept()
-    router = router_of([Fake("p", [Model(id="m")])], {"a": plugin(reserve=lambda self: Slot())})
-
-    async def main() -> None:
-        task = asyncio.create_task(router.handle(asked(), sink))
-        with suppress(SystemExit, asyncio.CancelledError):
-            await task
-
-    with suppress(SystemExit):
-        asyncio.run(main())
-    assert sink.told == ["plain"]
-    assert router.hooks.instances["a"].faults == 1
-
-
-def test_a_reservation_that_is_never_granted_does_not_outlast_the_budget() -> None:
-    class Slot:
-        async def __aenter__(self) -> None:
-            await asyncio.Event().wait()
-
-        async def __aexit__(self, *exc: object) -> None: ...
-
-    async def main() -> None:
-        plugins = {"a": plugin(reserve=lambda self: Slot())}
-        router = router_of([Fake("p", [Model(id="m")])], plugins, limits={"budget_seconds": 0.05})
-        router.hooks.seconds = 0.05
-        with suppress(RequestError):
-            async with asyncio.timeout(0.5):
-                await router.handle(asked(), Kept())
-
-    asyncio.run(main())
 
 
 def test_an_empty_plan_is_refused_with_its_vetoes_although_somebody_might_have_intercepted() -> None:

@@ -31,6 +31,7 @@ LAYERS = (
     "sections",
     "config",
     # the hooks
+    "isolation",
     "hooks",
     "detection",
     # the wire
@@ -85,6 +86,7 @@ LAYERS = (
     "testing.exchange",
     "testing.registry",
     "testing.healthy",
+    "testing.forms",
     "testing.retry_after",
     "testing.faults",
     "testing.upstream",

@@ -144,6 +144,20 @@ async def test_a_body_may_be_larger_than_the_host_allows_for_its_own_routes() ->
             assert (status, json.loads(body)["error"]["code"]) == (413, "request_too_large")
 
 
+async def test_a_middleware_of_the_hosts_may_have_read_the_body() -> None:
+    @web.middleware
+    async def audit(request: web.Request, handler: Any) -> web.StreamResponse:
+        assert await request.json() == CHAT
+        response: web.StreamResponse = await handler(request)
+        return response
+
+    async with Upstream() as up:
+        app = web.Application(middlewares=[audit])
+        setup(app, router_over(up), prefix="/llm")
+        async with hosted(app) as ask:
+            assert await ask("POST", "/llm/v1/chat/completions", CHAT) == (200, up.expected("a", "m1"))
+
+
 async def test_two_routers_live_in_one_application_without_knowing_of_each_other() -> None:
     async with Upstream() as up:
         app = web.Application()
