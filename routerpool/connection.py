@@ -8,19 +8,20 @@ what changes: the connection, the parser and the reader. That halves the price o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 __all__ = ["HEADER_BYTES", "Connections", "Reply", "Target"]
 
-HEADER_BYTES = 32 << 10
-"""The longest header field of an answer; a longer one is no HTTP that we read."""
+HEADER_BYTES, MANY_HEADERS = 32 << 10, 16
+"""The longest header field of an answer, and the most that many fields may have in all; more is no HTTP we read."""
 
 READ_BYTES = 1 << 14
 """How much of an answer may wait for a slow reader; twice as much stops the provider."""
@@ -143,6 +144,8 @@ class Target:
                 transport.writelines((head, data))
             while True:
                 message, content = await protocol.read()
+                if len(message.raw_headers) > MANY_HEADERS and _size(message.raw_headers) > HEADER_BYTES:
+                    raise HttpProcessingError(message="too many headers")
                 if message.code >= 200 or message.code == 101:  # others only announce the answer
                     return Reply(connection, message.code, message.headers, content)
         except BaseException:
@@ -167,6 +170,10 @@ def cut(connection: aiohttp.connector.Connection) -> None:
     if transport is not None and transport.get_write_buffer_size():
         transport.abort()
     connection.close()
+
+
+def _size(headers: Iterable[tuple[bytes, bytes]]) -> int:
+    return sum(len(name) + len(value) + 4 for name, value in headers)
 
 
 def fits_header(text: str) -> bool:

@@ -176,7 +176,13 @@ def test_an_answer_that_is_not_read_to_its_end_costs_its_connection() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("spoken", [b"HTTP/9 what\r\n\r\n", b"\x00\x01", b"HTTP/1.1 200 OK\r\nX: " + b"y" * (33 << 10)])
+MANY = b"".join(b"X-%d: %b\r\n" % (number, b"y" * 400) for number in range(90))
+
+
+@pytest.mark.parametrize(
+    "spoken",
+    [b"HTTP/1.1 200 OK\r\n" + MANY, b"HTTP/9 what\r\n\r\n", b"\x00\x01", b"HTTP/1.1 200 OK\r\nX: " + b"y" * (33 << 10)],
+)
 def test_what_is_no_http_is_a_failure_of_the_provider(spoken: bytes) -> None:
     async def main() -> None:
         async with speaking(Spoken(spoken + b"\r\n\r\n")) as (url, session):
