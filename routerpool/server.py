@@ -10,10 +10,10 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from routerpool.access import Access, Plane
-from routerpool.errors import PluginError, RequestError, RouterpoolError
+from routerpool.errors import RequestError, RouterpoolError
 from routerpool.explanation import explain
-from routerpool.hooks import Hooks, Instance
-from routerpool.isolation import locate, ours_to_end
+from routerpool.isolation import locate
+from routerpool.plugin_routes import CALLER, Inner, routes_of
 from routerpool.request import parse_chat
 from routerpool.responses import HttpSink, Watch, error_response, json_response, read_json
 from routerpool.router import Router, Source, new_id
@@ -27,11 +27,7 @@ log = logging.getLogger("routerpool.server")
 ROUTER: web.AppKey[Router] = web.AppKey("routerpool", Router)
 """Where an application keeps its router (the first one, if it has several)."""
 
-CALLER: web.RequestKey[Caller] = web.RequestKey("routerpool_caller", Caller)
-"""Where a plugin's route finds who calls it."""
-
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Inner = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 
 LAST_WORD_SECONDS = 0.5
 """How long before the end of `drain_seconds` the streams that are left are told that they end here."""
@@ -98,13 +94,7 @@ class Generation:
         self.access = Access(router.config.server)
         self.limit = router.config.limits.request_bytes
         self.tell = router.config.transparency != "none"
-        self.plugin_routes: dict[tuple[str, str], Inner] = {}
-        for instance, route in router.hooks.gather("register_routes"):
-            if not isinstance(route, web.RouteDef) or not asyncio.iscoroutinefunction(route.handler):
-                raise PluginError(
-                    f"plugin {instance.name!r} may register routes with async handlers only, not {route!r}"
-                )
-            self.plugin_routes[route.method, route.path] = _of_plugin(router.hooks, instance, route.handler)
+        self.plugin_routes = routes_of(router.hooks)
 
 
 class Server:
@@ -413,31 +403,6 @@ class Server:
         if tail.partition("/")[0] in OPENAI_PATHS:
             raise RequestError("not_implemented", f"no enabled plugin serves /v1/{tail}; see `routerpool plugins`")
         raise RequestError("not_found", f"there is no {request.method} /v1/{tail}")
-
-
-def _of_plugin(hooks: Hooks, instance: Instance, handler: Callable[[web.Request], Awaitable[Any]]) -> Inner:
-    async def inner(request: web.Request, caller: Caller) -> web.StreamResponse:
-        if not instance.enabled:
-            raise RequestError("not_found", f"the plugin {instance.name!r} is switched off")
-        request[CALLER] = caller
-        try:
-            response = await handler(request)
-        except (RequestError, web.HTTPException):
-            raise
-        except BaseException as error:
-            if ours_to_end(error) or request.transport is None:  # that the client has gone is nobody's fault
-                raise
-            what = locate(error)
-        else:
-            if isinstance(response, web.StreamResponse):
-                return response
-            what = f"answered with {type(response).__name__} instead of a response"
-        hooks.blame(instance, "register_routes", what)
-        if request.writer.output_size and request.transport is not None:  # a part is out: break off visibly
-            request.transport.abort()
-        raise RequestError("internal_error", f"the plugin {instance.name!r} failed; the log names the place")
-
-    return inner
 
 
 def _model_entry(name: str, owner: str) -> dict[str, Any]:

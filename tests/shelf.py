@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 import textwrap
 import uuid
@@ -11,6 +13,9 @@ from pathlib import Path
 import pytest
 from attrs import define
 
+from routerpool.hooks import installed
+
+ROOT = Path(__file__).resolve().parent.parent
 HEAD = "from attrs import frozen, field\nfrom routerpool import *\nimport asyncio, threading, click\n"
 
 
@@ -58,3 +63,21 @@ class Plugin(OpenAIProvider):
 def provider(name: str, variable: str, title: str = "") -> str:
     """The source of a provider that wants a key."""
     return PROVIDER.format(name=name, variable=variable, title=title or name)
+
+
+def install(source: Path, site: Path) -> None:
+    """Install a package's folder into another one, as pip would."""
+    target = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--target", str(site), str(source)]
+    uv = shutil.which("uv")
+    installer = [uv, "pip", *target, "--python", sys.executable] if uv else [sys.executable, "-m", "pip", *target]
+    subprocess.run(installer, check=True, cwd=source.parent)
+
+
+def ours(family: str) -> dict[str, type]:
+    """The plugin classes of a family of this repository, by name."""
+    folders = {path.parent.name for path in (ROOT / "plugins" / family).glob("*/pyproject.toml")}
+    return {
+        name: offer.load()
+        for name, offer in sorted(installed().items())
+        if offer.distribution.removeprefix("routerpool-").replace("-", "_") in folders
+    }

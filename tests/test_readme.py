@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shlex
 import shutil
@@ -17,12 +18,18 @@ from routerpool.config import from_mapping, parse
 from routerpool.errors import CODES
 from routerpool.testing.process import served
 
+from .shelf import install
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+FILE = re.compile(r"# ([\w/]+\.(?:toml|yaml|py))\n")
+"""How an example says that it is a file of its own."""
 
 
 def curls() -> list[str]:
@@ -46,7 +53,7 @@ def test_the_curl_tour_works_with_no_configuration_at_all(tmp_path: Path) -> Non
                 assert json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("text", blocks("yaml"))
+@pytest.mark.parametrize("text", [text for text in blocks("yaml") if not FILE.match(text)])
 def test_the_configuration_example_has_no_problem(text: str) -> None:
     config, problems = from_mapping(parse(text).tree, env={"HOME": "/nowhere"})
     assert list(problems) == []
@@ -65,7 +72,7 @@ def test_the_strategy_and_the_provider_of_the_readme_work() -> None:
 
     made: dict[str, type] = {}
     for text in blocks("python"):
-        if "class " in text:
+        if "class " in text and not FILE.match(text):
             space: dict[str, type] = {}
             exec(text, space)  # the README's own code
             made |= {name.lower(): value for name, value in space.items() if name in ("Lab", "Shortest")}
@@ -74,6 +81,30 @@ def test_the_strategy_and_the_provider_of_the_readme_work() -> None:
     told = asyncio.run(router.explain({"messages": [{"role": "user", "content": "Hello"}]}))
     assert [row["candidate"] for row in told["ranked"]] == ["lab/lab-large"]
     assert told["ranked"][0]["strategies"]["shortest"]["terms"] == {"window": 128_000}
+
+
+def test_the_figures_are_those_that_were_measured() -> None:
+    script = ROOT / "contrib" / "benchmarks" / "quote.py"
+    result = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_a_provider_written_from_the_readme_alone_is_installed_and_passes_its_contract(tmp_path: Path) -> None:
+    source, site = tmp_path / "routerpool-lab", tmp_path / "site"
+    for text in [text for language in ("toml", "yaml", "python") for text in blocks(language)]:
+        if named := FILE.match(text):
+            path = source / named[1]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    assert len([path for path in source.rglob("*") if path.is_file()]) == 4
+    install(source, site)
+    run = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "--rootdir", str(source), "tests"]
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    done = subprocess.run(run, cwd=source, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed is not None
+    assert int(passed[1]) > 80
 
 
 def test_the_plugin_list_is_what_the_plugins_say() -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 
 import pytest
 
 from routerpool.testing.process import served
+
+from .shelf import install
 
 PYPROJECT = """
 [build-system]
@@ -48,10 +47,7 @@ def site(tmp_path: Path) -> Path:
     source.mkdir()
     (source / "pyproject.toml").write_text(PYPROJECT)
     (source / "stranger_parrot.py").write_text(MODULE)
-    target = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--target", str(site), str(source)]
-    uv = shutil.which("uv")
-    installer = [uv, "pip", *target, "--python", sys.executable] if uv else [sys.executable, "-m", "pip", *target]
-    subprocess.run(installer, check=True, cwd=tmp_path)
+    install(source, site)
     return site
 
 

@@ -65,11 +65,34 @@ OPENAI = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
             Usage(input_uncached=100, output=20),
         ),
         (OPENAI | {"prompt_tokens_details": {"cached_tokens": 500}}, Usage(input_cached=500, output=20)),
-        (OPENAI | {"completion_tokens": None}, Usage(input_uncached=100)),
-        (OPENAI | {"completion_tokens": -3}, Usage(input_uncached=100)),
-        (OPENAI | {"completion_tokens": 2.5}, Usage(input_uncached=100)),
-        (OPENAI | {"completion_tokens": True}, Usage(input_uncached=100)),
-        ({"prompt_tokens": "many"}, Usage()),
+        (OPENAI | {"completion_tokens": None}, Usage(input_uncached=100, output=20)),
+        (OPENAI | {"completion_tokens": -3}, Usage(input_uncached=100, output=20)),
+        (OPENAI | {"completion_tokens": 2.5}, Usage(input_uncached=100, output=20)),
+        (OPENAI | {"completion_tokens": True}, Usage(input_uncached=100, output=20)),
+        ({"prompt_tokens": "many", "completion_tokens": 20}, Usage(output=20)),
+        ({"prompt_tokens": -1, "completion_tokens": 20, "total_tokens": 120}, Usage(input_uncached=100, output=20)),
+        ({"prompt_tokens": 100, "completion_tokens": -1, "total_tokens": -1}, Usage(input_uncached=100)),
+        (OPENAI | {"prompt_tokens": 1 << 50}, Usage(input_uncached=100, output=20)),
+        (OPENAI | {"cached_tokens": 60}, Usage(input_uncached=40, input_cached=60, output=20)),
+        (OPENAI | {"cost": "much", "is_byok": 3, "cost_details": 4}, Usage(input_uncached=100, output=20)),
+        (
+            {"input_tokens": 10, "output_tokens": 20, "cache_read_input_tokens": 60, "cache_creation_input_tokens": 30}
+            | {"cache_creation": {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 10}},
+            Usage(input_uncached=10, input_cached=60, cache_write=20, cache_write_1h=10, output=20),
+        ),
+        (
+            {"input_tokens": 10, "output_tokens": 20, "output_tokens_details": {"thinking_tokens": 7}},
+            Usage(input_uncached=10, output=20, reasoning=7),
+        ),
+        (
+            OPENAI | {"total_tokens": 150, "completion_tokens_details": {"reasoning_tokens": 30}},
+            Usage(input_uncached=100, output=50, reasoning=30),
+        ),
+        (
+            OPENAI | {"total_tokens": 150, "completion_tokens_details": {"reasoning_tokens": 7}},
+            Usage(input_uncached=100, output=20, reasoning=7),
+        ),
+        (OPENAI | {"total_tokens": 110}, Usage(input_uncached=100, output=20)),
     ],
 )
 def test_usage_is_read_in_every_dialect(raw: dict[str, Any], usage: Usage) -> None:
@@ -81,7 +104,7 @@ def test_usage_is_read_in_every_dialect(raw: dict[str, Any], usage: Usage) -> No
     assert read_usage({"x_groq": {"usage": raw}, "usage": None}) == read
 
 
-COUNTS = ("input_uncached", "input_cached", "cache_write", "output", "reasoning")
+COUNTS = ("input_uncached", "input_cached", "cache_write", "cache_write_1h", "output", "reasoning", "cost")
 
 
 @pytest.mark.parametrize(
@@ -95,6 +118,15 @@ COUNTS = ("input_uncached", "input_cached", "cache_write", "output", "reasoning"
         {"usage": {"total_tokens": 3}},
         {"x_groq": {}},
         {"x_groq": None},
+        {"usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}},
+        {"usage": {"prompt_tokens": -1, "completion_tokens": -1, "total_tokens": -1}},
+        {"usage": {"input_tokens": 0, "output_tokens": 0}},
+        {"usage": {"completion_tokens": 20}},
+        {"choices": [], "timings": {}},
+        {"timings": {"prompt_n": -1}},
+        {"message": {"content": "Hi"}, "done": False},
+        {"message": "Hi", "response": "Hi"},
+        {"eval_count": 0, "prompt_eval_count": None},
         [],
         None,
         "usage",
@@ -136,6 +168,41 @@ def test_the_whole_prompt_is_what_openai_counts() -> None:
         ({"title": "Bad", "detail": "no such model", "status": 404}, (404, "404", "no such model")),
         ({"detail": "Not Found"}, (None, "", "Not Found")),
         ({"title": "Bad gateway"}, (None, "", "Bad gateway")),
+        ({"status": 429, "title": "Too Many Requests"}, (429, "429", "Too Many Requests")),
+        ({"detail": {"message": "spent", "code": "quota"}}, (None, "quota", "spent")),
+        ({"detail": [{"msg": "field required"}]}, (None, "", "[{'msg': 'field required'}]")),
+        ({"detail": None}, (None, "", "")),
+        (
+            {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}},
+            (529, "overloaded_error", "Overloaded"),
+        ),
+        (
+            {"type": "error", "code": "rate_limit_exceeded", "message": "slow down", "param": None},
+            (429, "rate_limit_exceeded", "slow down"),
+        ),
+        (
+            {"type": "response.failed", "response": {"error": {"code": "server_error", "message": "broke"}}},
+            (None, "server_error", "broke"),
+        ),
+        (
+            {"object": "error", "message": "too long", "type": "BadRequestError", "param": None, "code": 400},
+            (400, "400 BadRequestError", "too long"),
+        ),
+        (
+            {"object": "error", "message": "full", "type": "capacity", "code": "3505", "raw_status_code": 429},
+            (429, "3505 capacity", "full"),
+        ),
+        ({"message": "Requests rate limit exceeded"}, (None, "", "Requests rate limit exceeded")),
+        ({"message": "no such model", "statusCode": 404}, (404, "", "no such model")),
+        ({"error": "Too Many Requests", "statusCode": 429}, (429, "", "Too Many Requests")),
+        ({"error": {"message": "slow down", "code": "429"}}, (429, "429", "slow down")),
+        ({"error": {"message": "spent", "status": "RESOURCE_EXHAUSTED"}}, (429, "RESOURCE_EXHAUSTED", "spent")),
+        ({"error": {"error": {"message": "inner", "code": "x"}}}, (None, "x", "inner")),
+        (
+            {"error": {"message": "Provider returned error", "code": 429, "metadata": {"raw": "slow down upstream"}}},
+            (429, "429", "Provider returned error slow down upstream"),
+        ),
+        ({"success": False, "errors": [], "result": None}, (None, "", "it says that it was no success")),
     ],
 )
 def test_an_error_is_found_in_every_wrapping(body: Any, error: tuple[int | None, str, str]) -> None:
@@ -149,6 +216,13 @@ def test_an_error_is_found_in_every_wrapping(body: Any, error: tuple[int | None,
         {"choices": [], "error": None},
         {"choices": [], "error": {}},
         {"choices": [], "detail": "a field of its own"},
+        {"choices": [], "message": "Hi"},
+        {"choices": [], "success": False},
+        {"message": "Hi", "done": True},
+        {"message": {"content": "Hi"}},
+        {"type": "ping"},
+        {"success": True, "errors": [], "result": {"response": "Hi"}},
+        {"type": "response.failed", "response": {"error": None}},
         {"error": ""},
         {"errors": []},
         {"errors": "text"},
@@ -292,7 +366,9 @@ leaves = (
 NAMES = (
     *("choices", "delta", "message", "content", "type", "text", "tool_calls", "function_call", "function", "index"),
     *("error", "errors", "code", "detail", "status", "usage", "x_groq", "prompt_tokens", "input_tokens"),
-    *("prompt_tokens_details", "cached_tokens", "finish_reason", "reasoning", "refusal"),
+    *("prompt_tokens_details", "cached_tokens", "finish_reason", "reasoning", "refusal", "title", "success"),
+    *("timings", "cache_n", "eval_count", "total_tokens", "completion_tokens", "completion_tokens_details", "response"),
+    *("output_tokens", "cost", "cost_details", "is_byok", "cost_in_usd_ticks", "cache_creation", "metadata", "raw"),
 )
 rubbish = st.recursive(
     leaves,
@@ -304,8 +380,13 @@ rubbish = st.recursive(
 @law
 @given(body=rubbish)
 def test_any_json_is_read_without_a_defect(body: Any) -> None:
-    read_usage(body)
-    read_error(body)
+    usage, error = read_usage(body), read_error(body)
+
+    if usage is not None:
+        assert min(getattr(usage, name) or 0 for name in COUNTS) >= 0
+        assert usage.input or usage.output
+    if error is not None:
+        assert (type(error.code), type(error.text)) == (str, str)
 
 
 @law

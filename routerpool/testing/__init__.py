@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 # Installed as editable, our asserts would say nothing but AssertionError; pytest must hear of it before the import.
-pytest.register_assert_rewrite("routerpool.testing.provider_contract", "routerpool.testing.strategy_contract")
+KIT = ("provider_contract", "live", "strategy_contract")
+pytest.register_assert_rewrite(*(f"routerpool.testing.{name}" for name in KIT))
 
 from routerpool.testing.fixtures import router, upstream  # noqa: E402 - pytest takes fixtures from the plugin's names
 
@@ -38,6 +39,21 @@ _HOME_OF = {
     "Witness": "routers",
     "make_router": "routers",
 }
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The marker of the contract's tests that leave this machine."""
+    config.addinivalue_line("markers", "live: asks the real provider with the key that is set; runs with -m live only")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave those tests out unless they are asked for: nobody's quota is spent by accident."""
+    if "live" in config.getoption("markexpr"):
+        return
+    live = [item for item in items if item.get_closest_marker("live")]
+    if live:
+        config.hook.pytest_deselected(items=live)
+        items[:] = [item for item in items if not item.get_closest_marker("live")]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,16 +15,17 @@ from copy import deepcopy
 from typing import Any, ClassVar
 
 import pytest
-from attrs import define, field
 
-from routerpool.errors import AnswerError, ConfigError, RequestError
+from routerpool.errors import ConfigError, RequestError
 from routerpool.provider import Provider
 from routerpool.router import Router
 from routerpool.testing.forms import Form
+from routerpool.testing.live import LiveContract, modes
 from routerpool.testing.retry_after import RETRY_AFTER_FORMS
+from routerpool.testing.rig import TOOL, Got, Rig
 from routerpool.testing.routers import Witness, make_router
 from routerpool.testing.upstream import Upstream
-from routerpool.types import Candidate, FailureKind, Model, Outcome, Usage
+from routerpool.types import FailureKind, Model, Outcome, Usage
 
 __all__ = ["TOOL", "Got", "ProviderContract", "Rig"]
 
@@ -47,13 +48,6 @@ BREAKS = ("midclose", "midrst", "nodone", "miderr", "midjunk")
 WAITS = ("sec", "float", "zero", "ms", "date", "dup")
 FOREIGN_KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GROQ_API_KEY", "OPENROUTER_API_KEY", "GEMINI_API_KEY")
 PUBLIC_URL = "https://api.provider.example/v1"
-TOOL = {
-    "type": "function",
-    "function": {
-        "name": "forecast",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-    },
-}
 
 OPENAI_USAGES: Sequence[tuple[Mapping[str, Any], Usage]] = (
     (
@@ -69,77 +63,8 @@ OPENAI_USAGES: Sequence[tuple[Mapping[str, Any], Usage]] = (
 )
 """OpenAI's own form, in which cached tokens are a part of the prompt's; most others have taken it over."""
 
-modes = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 
-
-@define
-class Got:
-    """What a client got: the whole answer or the chunks of one, and the error that ended it, if one did."""
-
-    answer: dict[str, Any] | None = None
-    chunks: list[dict[str, Any]] = field(factory=list)
-    error: Exception | None = None
-
-    @property
-    def choices(self) -> list[dict[str, Any]]:
-        """Every choice of the answer or of its chunks, with its `message` under the name of a chunk's `delta`."""
-        plain = [{**choice, "delta": choice["message"]} for choice in (self.answer or {}).get("choices", ())]
-        return plain + [choice for chunk in self.chunks for choice in chunk["choices"]]
-
-    @property
-    def text(self) -> str:
-        """The assistant's text."""
-        return "".join(choice["delta"].get("content") or "" for choice in self.choices)
-
-    @property
-    def finish(self) -> str | None:
-        """Why it ended, as the answer says."""
-        return next((c["finish_reason"] for c in reversed(self.choices) if c.get("finish_reason")), None)
-
-    @property
-    def calls(self) -> tuple[str, str]:
-        """The name and the arguments of the one tool call, its fragments put together."""
-        parts = [call["function"] for choice in self.choices for call in choice["delta"].get("tool_calls") or ()]
-        return "".join(p.get("name") or "" for p in parts), "".join(p.get("arguments") or "" for p in parts)
-
-
-@define
-class Rig:
-    """A running router whose one provider is the plugin, and the upstream that the plugin talks to."""
-
-    name: str
-    up: Upstream
-    router: Router
-    witness: Witness
-    keys: Mapping[str, str]
-
-    @property
-    def provider(self) -> Provider:
-        """The plugin."""
-        return self.router.providers[self.name]
-
-    @property
-    def candidate(self) -> Candidate:
-        """Its first model."""
-        return self.router.catalog.snapshot.candidates[0]
-
-    async def ask(self, *faults: str, stream: bool = False, **more: Any) -> Got:
-        """Send a chat request for the plugin's first model; the upstream answers with these faults."""
-        self.up.script(self.name, *faults)
-        body = {"model": self.candidate.key, "messages": [{"role": "user", "content": "Say hello."}], **more}
-        got = Got()
-        try:
-            if stream:
-                async for chunk in self.router.stream(body):
-                    got.chunks.append(chunk)
-            else:
-                got.answer = await self.router.chat(body)
-        except (RequestError, AnswerError) as error:
-            got.error = error
-        return got
-
-
-class ProviderContract:
+class ProviderContract(LiveContract):
     """What every provider owes. Set `plugin`, and where it needs them `options`, its section of the YAML file.
 
     `refusals` says where this provider means another thing by a status than the others do, `forms` holds its own

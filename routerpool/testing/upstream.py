@@ -29,10 +29,14 @@ from routerpool.testing.answers import CREATED, Answer, call_wanted, encode, ope
 from routerpool.testing.certificate import server_context
 from routerpool.testing.exchange import BadRequest, Connection, Exchange, Gone, Reader, Received, read_request
 from routerpool.testing.faults import fault_of
+from routerpool.testing.messages import MessagesExchange
 
 __all__ = ["Received", "Seen", "Upstream"]
 
 MODELS = ("m1", "m2")
+
+CHATS: Mapping[str, type[Exchange]] = {"POST /v1/chat/completions": Exchange, "POST /v1/messages": MessagesExchange}
+"""The requests for an answer, and the wire format that each is answered in."""
 
 
 @define(eq=False)
@@ -343,9 +347,10 @@ class Upstream:
         """Answer one request; False when the connection cannot carry another one."""
         provider = self._provider(received.provider)
         path = urlsplit(received.path).path.removeprefix(f"/{received.provider}") or "/"
-        received.chat = (received.method, path) == ("POST", "/v1/chat/completions")
+        wire = CHATS.get(f"{received.method} {path}")
+        received.chat = wire is not None
         self._record(provider, received, connection)
-        exchange = Exchange(received, connection, provider.answer(received.model, "ok", received.json))
+        exchange = (wire or Exchange)(received, connection, provider.answer(received.model, "ok", received.json))
         exchange.pace, exchange.elsewhere = provider.pace, self.base_url("evil")
         try:
             if received.chat:
@@ -390,7 +395,7 @@ class Upstream:
             return
         x.answer = provider.answer(x.received.model, fault.label, x.received.json)
         x.arg = fault.arg
-        await fault.play(x)
+        await (x.play(fault) if isinstance(x, MessagesExchange) else fault.play(x))
 
 
 async def _either_event(*events: asyncio.Event) -> None:
