@@ -106,21 +106,23 @@ class Target:
     def __repr__(self) -> str:
         return f"<Target {self.url}>"
 
-    async def post(self, session: aiohttp.ClientSession, data: bytes) -> Reply:
+    async def post(self, session: aiohttp.ClientSession, data: bytes, more: bytes = b"") -> Reply:
         """Send `data` over one of the session's connections and wait for the head of the answer.
+
+        `more` is what this one request adds to its head: whole lines, each with its end.
 
         A connection that was kept alive and turns out to be closed, before any byte came back, is no failure of the
         provider: the request is sent once more. A new connection that breaks is a failure, and is told.
         """
         _new.set(False)
         try:
-            return await self._post(session, data)
+            return await self._post(session, data, more)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             if _new.get():
                 raise
-        return await self._post(session, data)
+        return await self._post(session, data, more)
 
-    async def _post(self, session: aiohttp.ClientSession, data: bytes) -> Reply:
+    async def _post(self, session: aiohttp.ClientSession, data: bytes, more: bytes) -> Reply:
         request = self._request or self._prepare()
         connector = session.connector
         if connector is None:
@@ -137,7 +139,7 @@ class Target:
                 max_line_size=HEADER_BYTES,
                 max_field_size=HEADER_BYTES,
             )
-            head = b"%b%d\r\n\r\n" % (self._head, len(data))
+            head = b"%b%d\r\n%b\r\n" % (self._head, len(data), more)
             if len(data) < COPIED_BYTES:
                 transport.write(head + data)
             else:

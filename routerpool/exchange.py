@@ -68,7 +68,8 @@ class Exchange:
         try:
             with self.deadline:
                 if request.stream:
-                    self.deadline.set(min(self.limits.first_event_seconds, journey.budget_left()), "first_event")
+                    wait = max(self.limits.first_event_seconds, getattr(provider, "first_event_seconds", None) or 0.0)
+                    self.deadline.set(min(wait, journey.budget_left()), "first_event")
                 else:
                     self.deadline.set(self.limits.answer_seconds, "answer")
                 upstream = await provider.send(self.attempt, request, journey.services.session())

@@ -112,6 +112,11 @@ class Planner:
         plan = await self._rank(request, features, selection, field_, candidates, vetoes)
         return plan, selection.profile
 
+    async def classify(self, request: ChatRequest) -> Features:
+        """What is known of a request, by the core and by every plugin that classifies, before anybody is chosen."""
+        selection, _ = self._choose(request)
+        return await self._classify(request, selection.profile)
+
     # The name
 
     def select(self, name: str, hints: Hints, caller: Caller) -> Selection:

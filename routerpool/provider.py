@@ -135,6 +135,7 @@ class OpenAIProvider:
         self.base_url = (config.base_url or self.base_url or "").rstrip("/")
         self.local = self.local if config.local is None else config.local
         self.free = self.free if config.free is None else config.free
+        self._settle()
         variables = config.api_key_env or self.api_key_env
         self.key_variables = (variables,) if isinstance(variables, str) else tuple(variables)
         self._key: str | None = None
@@ -159,8 +160,7 @@ class OpenAIProvider:
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         """What an answer that is none means; the data file's error forms come first."""
-        specs = (*self.resets, *DEFAULT_SPECS)
-        failure = failure_of_answer(self.name, status, headers, body, patterns=self.patterns, specs=specs)
+        failure = failure_of_answer(self.name, status, headers, body, patterns=self.patterns, specs=self._specs)
         return failure if failure.pool is None else evolve(failure, pool=self.pool_key(failure.pool))
 
     def parse_models(self, payload: Any) -> list[Model]:
@@ -266,17 +266,25 @@ class OpenAIProvider:
         self.params.apply(body)
         if self._no_stream_options:
             body.pop("stream_options", None)
-        upstream = HttpUpstream(await self._target.post(session, serialised(self.adapt(body, model))))
+        said = self._session_line(attempt)
+        upstream = HttpUpstream(await self._target.post(session, serialised(self.adapt(body, model)), said))
         if upstream.status not in (400, 422) or "stream_options" not in body or _asks_usage(request):
             return upstream
         # Our own wish for usage must not cost the client its answer: a server that refuses it is asked without.
-        said = await read_all(upstream, 1 << 20)
+        refusal = await read_all(upstream, 1 << 20)
         upstream.close()
-        if b"stream_options" not in said:
-            return HeardUpstream(upstream.status, upstream.headers, said)
+        if b"stream_options" not in refusal:
+            return HeardUpstream(upstream.status, upstream.headers, refusal)
         self._no_stream_options = True
         body.pop("stream_options")
-        return HttpUpstream(await self._target.post(session, serialised(self.adapt(body, model))))
+        return HttpUpstream(await self._target.post(session, serialised(self.adapt(body, model)), said))
+
+    def _session_line(self, attempt: Attempt) -> bytes:
+        """The header that keeps a conversation together there; our hash of it, never the client's own name for it."""
+        name = self._data.session_header
+        if name is None or name in self._headers:  # the user's own word goes before ours
+            return b""
+        return f"{name}: {attempt.features.session}\r\n".encode()
 
     @hookimpl
     def check(self, probe: Probe) -> Iterable[Report]:
@@ -303,7 +311,9 @@ class OpenAIProvider:
 
     @hookimpl
     def detect(self, probe: Probe) -> Iterable[Detected]:
-        """A key in the environment is enough to propose this provider."""
+        """A key in the environment is enough to propose this provider, unless it is an experiment."""
+        if self._data.experimental:
+            return
         for variable in self.key_variables:
             if probe.env.get(variable):
                 yield Detected(
@@ -332,7 +342,10 @@ class OpenAIProvider:
         self.headers = {**data.headers, **self.headers}
         self.patterns = (*self.patterns, *data.errors)
         self.resets = (*self.resets, *data.resets)
+        own = {spec.name for spec in self.resets}
+        self._specs = (*self.resets, *(spec for spec in DEFAULT_SPECS if spec.name not in own))
         self.pools = (*self.pools, *data.pools)
+        self.first_event_seconds = data.first_event_seconds
         self.params = self.params if data.params == Params() else data.params
         self.models_at = self.models_at or data.models_at
         if self.models_at is not None and self.refresh_seconds is None:
@@ -343,9 +356,11 @@ class OpenAIProvider:
         if self.config.base_url is None and env.get(variable):
             before, self.base_url = self.base_url, env[variable].strip().rstrip("/")
             try:
+                self._settle()
                 self._check_address()
             except ValueError as error:
                 self.base_url, self._unfit = before, f"{variable} cannot be used: {error}"
+            self._roster = self._make_roster()
         named = self.models_in(env)
         if self.config.models is None and named:
             self._named = named
@@ -358,6 +373,12 @@ class OpenAIProvider:
     def models_in(self, env: Mapping[str, str]) -> tuple[str, ...]:
         """The models that the environment names, separated by commas."""
         return tuple(name.strip() for name in env.get(f"{self._prefix}_MODELS", "").split(",") if name.strip())
+
+    def _settle(self) -> None:
+        """What is local by nature is not so at a public address; who says himself that it is, is told instead."""
+        host = URL(self.base_url or "").host
+        if self.config.local is None and self.local and host and not may_be_local(host):
+            self.local, self.free = False, bool(self.config.free)
 
     def _check_address(self) -> None:
         url = URL(self.base_url or "")
@@ -403,7 +424,17 @@ class OpenAIProvider:
     def _unknown(self, model_id: str) -> Model:
         """A model of which nothing is known but whose it is."""
         pools = self._pools_of(model_id)
-        return Model(id=model_id, local=self.local, free=self.free, data_policy=self.data_policy, pools=pools)
+        model = Model(id=model_id, local=self.local, free=self.free, data_policy=self.data_policy, pools=pools)
+        for family in self._data.families:
+            if family.holds(model_id):
+                model = evolve(
+                    model,
+                    free=model.free if family.free is None else family.free,
+                    data_policy=self.config.data_policy or family.data_policy or model.data_policy,
+                    capabilities={**model.capabilities, **family.capabilities},
+                    tags=model.tags | frozenset(family.tags),
+                )
+        return model
 
     def _pools_of(self, model_id: str) -> frozenset[str]:
         return frozenset(self.pool_key(pool.name) for pool in self.pools if pool.holds(model_id))

@@ -20,7 +20,7 @@ from routerpool.resets import HeaderSpec
 from routerpool.shape import structure
 from routerpool.types import Prices, Tier
 
-__all__ = ["DataPolicy", "Limit", "ModelData", "Params", "Pool", "ProviderData", "load_data"]
+__all__ = ["DataPolicy", "Family", "Limit", "ModelData", "Params", "Pool", "ProviderData", "load_data"]
 
 DataPolicy = Literal["unknown", "may_train", "no_training"]
 
@@ -112,11 +112,28 @@ class Pool:
 
 
 @frozen(kw_only=True)
+class Family:
+    """What holds for every model whose id fits one of these globs, such as `*:free`, listed in the roster or not."""
+
+    models: tuple[str, ...]
+    free: bool | None = None
+    data_policy: DataPolicy | None = None
+    capabilities: dict[str, bool] = field(factory=dict)
+    tags: tuple[str, ...] = ()
+
+    def holds(self, model_id: str) -> bool:
+        """Whether a model is one of it."""
+        return any(fnmatchcase(model_id, pattern) for pattern in self.models)
+
+
+@frozen(kw_only=True)
 class ProviderData:
     """What is known of a provider. `date` and `source` stand for everything that does not name its own.
 
     `models_at` is where its list of models is, relative to `base_url`: `models`, or `../catalog/models`; without it the
     roster alone counts. `prices_as` is the name by which price lists know it, `free_tier` a sentence for people.
+    `first_event_seconds` is for those that think longer than `limits.first_event_seconds` before they say a word,
+    `session_header` the name of a header by which one keeps a conversation together, for its cache.
     """
 
     title: str = ""
@@ -133,7 +150,10 @@ class ProviderData:
     models_at: str | None = None
     prices_as: str | None = None
     models: tuple[ModelData, ...] = ()
+    families: tuple[Family, ...] = ()
     pools: tuple[Pool, ...] = ()
+    first_event_seconds: float | None = None
+    session_header: str | None = None
     resets: tuple[HeaderSpec, ...] = ()
     errors: tuple[Pattern, ...] = ()
     params: Params = Params()

@@ -28,7 +28,7 @@ from routerpool.plan import Planner
 from routerpool.provider import Provider
 from routerpool.record import record_of
 from routerpool.request import parse_chat
-from routerpool.sinks import EventSink, PlainSink
+from routerpool.sinks import EventSink, PlainSink, parsed_error
 from routerpool.store import Store
 from routerpool.types import Caller, ChatRequest, Features, Level, Outcome, Plan, Probe, Report, Usage
 from routerpool.wire import dumps, loads
@@ -250,9 +250,9 @@ class Router:
         sink = PlainSink()
         await self.handle(self.request(body, caller, stream=False), sink)
         answer = sink.answer
-        parsed = loads(answer.body)
         if answer.status >= 400:
-            raise AnswerError(answer.status, parsed)
+            raise AnswerError(answer.status, parsed_error(answer))
+        parsed = loads(answer.body)
         return parsed if isinstance(parsed, dict) else {}
 
     async def stream(self, body: Mapping[str, Any], caller: Caller | None = None) -> AsyncIterator[dict[str, Any]]:
@@ -271,6 +271,14 @@ class Router:
         request = self.request(body, caller)
         plan, _ = await self.planner.plan(request)
         return explain(plan)
+
+    async def classify(self, request: ChatRequest) -> Features:
+        """What is known of a request before anybody answers it, as a plan would see it; nothing is sent anywhere.
+
+        A RequestError says what a real request would be refused with: a plugin that blocks it, a required one that
+        failed.
+        """
+        return await self.planner.classify(request)
 
     def profiles(self) -> dict[str, dict[str, Any]]:
         """Every profile as plain JSON values."""

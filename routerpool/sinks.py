@@ -12,10 +12,18 @@ from routerpool.sse import event_data, split_events
 from routerpool.types import Answer
 from routerpool.wire import loads
 
-__all__ = ["EventSink", "PlainSink"]
+__all__ = ["EventSink", "PlainSink", "parsed_error"]
 
 QUEUED_BLOCKS = 64
 """How far a provider may be ahead of a slow reader, in blocks of events."""
+
+
+def parsed_error(answer: Answer) -> Any:
+    """A provider's refusal as JSON values; what is no JSON is wrapped as the text that it is."""
+    try:
+        return loads(answer.body)
+    except ValueError:
+        return {"error": {"message": answer.body[:4096].decode("utf-8", "replace"), "type": "upstream_error"}}
 
 
 class PlainSink:
@@ -59,9 +67,10 @@ class EventSink:
     async def plain(self, answer: Answer, served: Served) -> None:
         """A provider's refusal, or a canned answer, instead of a stream."""
         self.served = served
-        parsed = loads(answer.body)
         await self._queue.put(
-            AnswerError(answer.status, parsed) if answer.status >= 400 else b"data: " + answer.body + b"\n\n"
+            AnswerError(answer.status, parsed_error(answer))
+            if answer.status >= 400
+            else b"data: " + answer.body + b"\n\n"
         )
 
     async def open(self, served: Served) -> None:

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routerpool.errors import CODES, RequestError
+from routerpool.failures import failure_of_answer
 from routerpool.sse import event_data, split_events
-from routerpool.types import Usage
+from routerpool.types import FailureKind, Usage
 from routerpool.wire import (
     ErrorText,
     TooManyValuesError,
@@ -207,6 +208,29 @@ def test_the_whole_prompt_is_what_openai_counts() -> None:
 )
 def test_an_error_is_found_in_every_wrapping(body: Any, error: tuple[int | None, str, str]) -> None:
     assert read_error(body) == ErrorText(*error)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ({"error": {"type": "overloaded_error", "message": "Overloaded"}}, FailureKind.SERVER),
+        ({"error": {"type": "rate_limit_error", "message": "slow down"}}, FailureKind.RATE_LIMITED),
+        ([{"error": {"status": "RESOURCE_EXHAUSTED", "message": "slow down"}}], FailureKind.RATE_LIMITED),
+        ({"error": {"code": "insufficient_quota", "message": "pay"}}, FailureKind.CREDIT),
+        ({"error": {"message": "Provider returned error", "code": 429}}, FailureKind.RATE_LIMITED),
+        ({"error": {"code": "429", "message": "slow down"}}, FailureKind.RATE_LIMITED),
+        ({"error": {"code": "invalid_api_key", "message": "no"}}, FailureKind.AUTH),
+        ({"error": {"type": "invalid_request_error", "message": "no"}}, FailureKind.SERVER),
+        ({"object": "error", "message": "full", "raw_status_code": 429}, FailureKind.RATE_LIMITED),
+        ({"status": 429, "title": "Too Many Requests"}, FailureKind.RATE_LIMITED),
+        ({"success": False, "errors": [{"code": 5007, "message": "no such model"}]}, FailureKind.SERVER),
+        ("<!DOCTYPE html><title>502</title>", FailureKind.SERVER),
+    ],
+)
+def test_an_error_inside_a_200_is_of_the_kind_that_it_names(body: Any, kind: FailureKind) -> None:
+    raw = body.encode() if isinstance(body, str) else dumps(body)
+
+    assert failure_of_answer("p", 200, {}, raw).kind is kind
 
 
 @pytest.mark.parametrize(

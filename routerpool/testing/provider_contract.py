@@ -116,6 +116,9 @@ class ProviderContract(LiveContract):
             foreign = {variable: f"foreign-{variable}" for variable in FOREIGN_KEYS}
             witness = Witness()
             router = self.make(section, foreign | keys if with_keys else {}, witness)
+            roster = router.providers[self.name].roster()
+            if roster and self.models_route != ProviderContract.models_route:
+                up.route(self.name, self.models_route, self.listing([self.entry(model.id) for model in roster]))
             async with router:
                 await router.catalog.refresh(router.session, all_of_them=True)  # a start may not wait for it
                 yield Rig(self.name, up, router, witness, keys)

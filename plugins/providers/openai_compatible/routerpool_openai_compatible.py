@@ -1,10 +1,11 @@
-"""Any endpoint that speaks OpenAI's chat completions: vLLM, LM Studio, a gateway, a provider without a plugin.
+"""Any endpoint that speaks OpenAI's chat completions: a server of your own, a gateway, a provider without a plugin.
 
     plugins:
       lab: {use: openai_compatible, base_url: "http://127.0.0.1:9000/v1", local: true}
-      mistral: {use: openai_compatible, base_url: "https://api.mistral.ai/v1", api_key_env: MISTRAL_API_KEY}
+      shop: {use: openai_compatible, base_url: "https://api.shop.example/v1", api_key_env: SHOP_KEY}
 
-`local: true` says that prompts stay in the house. It is never guessed: also on loopback a gateway may stand.
+`local: true` says that prompts stay in the house. It is never guessed: also on loopback a gateway may stand. Nothing is
+known of it, so its errors and its usage are read in all the forms that others are known to send.
 """
 
 from __future__ import annotations

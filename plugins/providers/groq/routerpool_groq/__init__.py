@@ -24,6 +24,16 @@ class Groq(OpenAIProvider):
         kept = {name: value for name, value in body.items() if name not in NOT_FOR_SEARCH}
         return kept | {"compound_custom": {"tools": {"enabled_tools": ["web_search"]}}}
 
+    def parse_models(self, payload: Any) -> list[Model]:
+        """Its list names models that are out of service, and says so."""
+        entries = payload.get("data") if isinstance(payload, dict) else None
+        served = [e for e in entries if _is_served(e)] if isinstance(entries, list) else []
+        return super().parse_models({"data": served})
+
+
+def _is_served(entry: Any) -> bool:
+    return isinstance(entry, dict) and entry.get("active") is not False
+
 
 def _wants_search(body: dict[str, Any]) -> bool:
     kinds = [str(tool.get("type")) for tool in body.get("tools") or () if isinstance(tool, dict)]

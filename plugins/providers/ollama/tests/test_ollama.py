@@ -8,22 +8,125 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytest
-from routerpool_ollama import OUT_OF_MEMORY, Ollama, address_of
+from routerpool_ollama import Ollama, OllamaConfig, address_of
 
 from routerpool import FailureKind, Level, Probe, RequestError
-from routerpool.provider import ProviderConfig
-from routerpool.testing import ProviderContract, Upstream, make_router
+from routerpool.testing import Form, ProviderContract, Upstream, make_router
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
+SOURCE = "ollama/ollama fb30760, 2026-08-21"
+OUT_OF_MEMORY = (
+    "CUDA error: out of memory",
+    "ErrorOutOfDeviceMemory: out of device memory",
+    "cudaMalloc failed: out of memory",
+    "hipMalloc failed",
+    "failed to allocate CPU buffer",
+    "tensor allocation failed",
+    "not enough memory for the model",
+    "insufficient memory",
+    "VK_ERROR_OUT_OF_DEVICE_MEMORY",
+    "vk::Device::allocateMemory: ErrorOutOfMemory",
+    "llama-server reported out-of-memory during startup: x",
+)
+
+
+def form(name: str, status: int, text: str, kind: FailureKind, **more: Any) -> Form:
+    """An error as its OpenAI form wraps it."""
+    types = {400: "invalid_request_error", 404: "not_found_error"}
+    error = {"message": text, "type": types.get(status, "api_error"), "param": None, "code": None}
+    return Form(name=name, status=status, body={"error": error}, kind=kind, source=SOURCE, **more)
+
+
+FORMS = (
+    form("the model is not there", 404, "model 'x' not found", FailureKind.MISSING_MODEL),
+    form("nor for the scheduler", 404, 'model "x" not found, try pulling it first', FailureKind.MISSING_MODEL),
+    form("the model only embeds", 400, '"x" does not support chat', FailureKind.MISSING_MODEL),
+    form("the model only chats", 400, '"x" does not support generate', FailureKind.MISSING_MODEL),
+    form(
+        "the model does not think",
+        400,
+        '"x" does not support thinking',
+        FailureKind.UNAVAILABLE,
+        wait=0,
+        lacks="reasoning",
+    ),
+    form(
+        "the model calls no tools",
+        400,
+        "registry.ollama.ai/library/x does not support tools",
+        FailureKind.UNAVAILABLE,
+        wait=0,
+        lacks="tools",
+    ),
+    form("a picture that it would have to fetch", 400, "invalid image input", FailureKind.UNAVAILABLE, wait=0),
+    form("the body is missing", 400, "missing request body", FailureKind.BAD_REQUEST),
+    form("the model is not named", 400, "model is required", FailureKind.BAD_REQUEST),
+    form(
+        "the queue is full",
+        503,
+        "server busy, please try again.  maximum pending requests exceeded",
+        FailureKind.UNAVAILABLE,
+    ),
+    form("the runner ended", 500, "llama-server process has terminated: exit status 2", FailureKind.SERVER),
+    form("the runner did not start", 500, "timed out waiting for llama-server to start", FailureKind.SERVER),
+    form(
+        "the runner stopped",
+        500,
+        "model runner has unexpectedly stopped, this may be due to resource limitations",
+        FailureKind.SERVER,
+    ),
+    *(form(f"no room: {text}", 500, text, FailureKind.SERVER) for text in OUT_OF_MEMORY),
+    form("something on the way has left", 499, "request canceled", FailureKind.SERVER),
+    Form(
+        name="a model of the cloud, and nobody is signed in",
+        status=401,
+        body={"error": "unauthorized", "signin_url": "https://ollama.example/connect"},
+        kind=FailureKind.FORBIDDEN,
+        source=SOURCE,
+    ),
+    form(
+        "a model of the cloud that the plan has not",
+        403,
+        "this model requires a subscription, upgrade for access",
+        FailureKind.FORBIDDEN,
+    ),
+    form("a model of the cloud that is gone", 410, "this model was retired", FailureKind.MISSING_MODEL),
+)
+CLOUD_FORMS = (
+    form(
+        "the cloud's week is used up",
+        429,
+        "you have reached your weekly usage limit, upgrade for higher limits",
+        FailureKind.QUOTA_EXHAUSTED,
+        pool="cloud-week",
+    ),
+    form(
+        "the cloud's session is used up",
+        429,
+        "you have reached your session usage limit",
+        FailureKind.QUOTA_EXHAUSTED,
+        pool="cloud-session",
+    ),
+)
+
+
 class TestOllama(ProviderContract):
     plugin = Ollama
+    forms = FORMS
 
 
 class TestNamedModels(ProviderContract):
     plugin = Ollama
     options: ClassVar = {"models": ["m1"]}
+    forms = FORMS[:1]
+
+
+class TestModelsOfItsCloud(ProviderContract):
+    plugin = Ollama
+    options: ClassVar = {"models": ["gpt-oss:120b-cloud"]}
+    forms = CLOUD_FORMS
 
 
 def entry(name: str, **more: Any) -> dict[str, Any]:
@@ -79,7 +182,7 @@ def test_a_named_model_is_the_pulled_one_with_what_the_user_says_of_it() -> None
 
 
 def test_nothing_is_local_before_ollama_has_said_so() -> None:
-    provider = Ollama(ProviderConfig(models=("qwen3",)))
+    provider = Ollama(OllamaConfig(models=("qwen3",)))
     assert [model.local for model in provider.roster()] == [False]
 
 
@@ -119,12 +222,28 @@ def test_an_address_that_makes_no_sense_makes_it_idle(host: str) -> None:
 
 
 def test_the_environment_moves_it_and_a_public_address_is_not_local() -> None:
-    home, away, told = Ollama(), Ollama(), Ollama(ProviderConfig(base_url="http://127.0.0.1:5/v1"))
+    home, away, told = Ollama(), Ollama(), Ollama(OllamaConfig(base_url="http://127.0.0.1:5/v1"))
     for provider, host in ((home, "box:1234"), (away, "ollama.com"), (told, "box")):
         provider.bind({"OLLAMA_HOST": host})
     assert (home.base_url, home.local, home.free, home.idle()) == ("http://box:1234/v1", True, True, None)
     assert (away.base_url, away.local, away.free) == ("https://ollama.com/v1", False, False)
     assert told.base_url == "http://127.0.0.1:5/v1"
+
+
+def test_its_own_variable_goes_before_ollamas_and_needs_no_path() -> None:
+    for address in ("http://den:8", "http://den:8/", "http://den:8/v1"):
+        provider = Ollama(name="ollama")
+        provider.bind({"OLLAMA_BASE_URL": address, "OLLAMA_HOST": "box"})
+        assert (provider.base_url, provider.local, provider.idle()) == ("http://den:8/v1", True, None)
+        assert Ollama(OllamaConfig(base_url=address)).base_url == "http://den:8/v1"
+
+
+def test_ollamas_folder_of_models_is_no_list_of_models() -> None:
+    provider, other = Ollama(name="ollama"), Ollama(name="box")
+    for each in (provider, other):
+        each.bind({"OLLAMA_MODELS": "/usr/share/ollama/models", "BOX_MODELS": "a, b"})
+    assert [model.id for model in provider.roster()] == []
+    assert [model.id for model in other.roster()] == ["a", "b"]
 
 
 def test_requests_go_where_the_environment_says() -> None:
@@ -139,22 +258,22 @@ def test_requests_go_where_the_environment_says() -> None:
     asyncio.run(whole())
 
 
-ERRORS = [
-    (503, "server busy, please try again.  maximum pending requests exceeded", FailureKind.UNAVAILABLE),
-    (404, 'model "x" not found, try pulling it first', FailureKind.MISSING_MODEL),
-    (400, 'model "x" not found, try pulling it first', FailureKind.MISSING_MODEL),
-    (500, "llama-server process has terminated: exit status 2", FailureKind.SERVER),
-    *((400, f"error loading model: {text}", FailureKind.SERVER) for text in OUT_OF_MEMORY.split("|")),
-    (401, "unauthorized", FailureKind.FORBIDDEN),
-    (403, "this model requires a subscription", FailureKind.FORBIDDEN),
-    (429, "you have reached your weekly usage limit", FailureKind.QUOTA_EXHAUSTED),
-]
+@pytest.mark.parametrize("own", FORMS + CLOUD_FORMS, ids=lambda form: form.name)
+def test_its_errors_are_understood_in_its_own_form_too(own: Form) -> None:
+    error = own.body["error"]
+    body = {"error": error["message"] if isinstance(error, dict) else error}
+    failure = Ollama(name="ollama").failure(own.status, {}, json.dumps(body).encode())
+    assert (failure.kind, failure.lacks) == (own.kind, own.lacks)
+    assert failure.pool == (own.pool and f"ollama::{own.pool}")
 
 
-@pytest.mark.parametrize(("status", "text", "kind"), ERRORS)
-def test_its_errors_are_understood_in_both_of_its_forms(status: int, text: str, kind: FailureKind) -> None:
-    for error in (text, {"message": text, "type": "api_error", "param": None, "code": None}):
-        assert Ollama().failure(status, {}, json.dumps({"error": error}).encode()).kind is kind
+def test_models_of_its_cloud_share_the_accounts_time_and_no_others_do() -> None:
+    models = models_of({"models": TAGS})
+    cloud = {"ollama::cloud-session", "ollama::cloud-week"}
+    pools = {
+        name: {pool.split("@")[0] + "::" + pool.partition("::")[2] for pool in m.pools} for name, m in models.items()
+    }
+    assert pools == {"qwen3:latest": set(), "gpt-oss:120b-cloud": cloud, "mine": cloud, "old": set()}
 
 
 def test_a_stream_that_the_runner_drops_is_not_taken_for_whole() -> None:
@@ -208,3 +327,26 @@ def test_where_nothing_answers_nothing_is_found() -> None:
 def test_a_server_elsewhere_is_proposed_without_being_asked() -> None:
     [found] = asyncio.run(Ollama().detect(Probe(env={"OLLAMA_HOST": "192.0.2.1"}, timeout=0.01)))
     assert found.environment == ("OLLAMA_HOST",)
+
+
+def test_a_model_that_is_still_loading_answers_late_and_is_waited_for() -> None:
+    async def whole() -> None:
+        async with Upstream() as up:
+            config = {"plugins": {"ollama": {"base_url": up.base_url("ollama")}}}
+            async with make_router(config, plugins={"ollama": Ollama}) as router:
+                up.hold("ollama")
+                asked = asyncio.ensure_future(router.chat({"model": "ollama/m1", "messages": HELLO}))
+                await up.wait_for("ollama", chat=1)
+                assert not asked.done()
+                up.release("ollama")
+                answer = await asked
+            assert answer["choices"][0]["message"]["content"] == up.expected_text("ollama")
+
+    asyncio.run(whole())
+
+
+def test_its_facts_have_a_date_and_a_source() -> None:
+    data = Ollama()._data
+    assert data.date
+    assert data.source
+    assert all(pool.date and pool.source for pool in data.pools)

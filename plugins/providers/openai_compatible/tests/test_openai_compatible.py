@@ -3,25 +3,132 @@
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar
+import json
+from typing import Any, ClassVar
 
 import pytest
 from routerpool_openai_compatible import OpenAICompatible
 
-from routerpool import ConfigError
-from routerpool.testing import ProviderContract, Upstream, make_router
+from routerpool import ConfigError, FailureKind
+from routerpool.errors import AnswerError
+from routerpool.testing import Form, ProviderContract, Upstream, Witness, make_router
+from routerpool.testing.provider_contract import OPENAI_USAGES
+from routerpool.types import Usage
 
 PLUGINS = {"openai_compatible": OpenAICompatible}
+
+
+OVERFLOW = "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens."
+
+FORMS = (
+    Form(
+        name="the window is full, by OpenAI's code",
+        status=400,
+        body={"error": {"message": OVERFLOW, "type": "invalid_request_error", "code": "context_length_exceeded"}},
+        kind=FailureKind.TOO_LARGE,
+    ),
+    Form(
+        name="the window is full, by words alone and without a wrapping",
+        status=400,
+        body={"object": "error", "message": OVERFLOW, "type": "BadRequestError", "code": 400},
+        kind=FailureKind.TOO_LARGE,
+    ),
+    Form(
+        name="an error that is only a text",
+        status=503,
+        body={"error": "server busy, please try again"},
+        kind=FailureKind.UNAVAILABLE,
+    ),
+    Form(
+        name="an error in a list",
+        status=400,
+        body=[{"error": {"code": 400, "message": "API key not valid. Please pass a valid API key."}}],
+        kind=FailureKind.AUTH,
+    ),
+    Form(
+        name="a list of errors",
+        status=404,
+        body={"success": False, "errors": [{"code": 3042, "message": "unknown model"}]},
+        kind=FailureKind.MISSING_MODEL,
+    ),
+    Form(
+        name="a problem document",
+        status=429,
+        body={"type": "about:blank", "status": 429, "title": "Too Many Requests"},
+        kind=FailureKind.RATE_LIMITED,
+    ),
+    Form(
+        name="a detail that names the fields",
+        status=422,
+        body={"detail": [{"loc": ["body", "top_k"], "msg": "Extra inputs are not permitted", "type": "extra"}]},
+        kind=FailureKind.BAD_REQUEST,
+    ),
+    Form(
+        name="a page of a proxy before it",
+        status=502,
+        body="<html><body><h1>502 Bad Gateway</h1></body></html>",
+        kind=FailureKind.SERVER,
+    ),
+    Form(
+        name="an error that comes with a good status",
+        status=200,
+        body={"error": {"code": 429, "message": "Rate limit exceeded"}},
+        headers={"Retry-After": "7"},
+        kind=FailureKind.RATE_LIMITED,
+        wait=7,
+    ),
+    Form(
+        name="a day's quota, not a minute's rate",
+        status=429,
+        body={"error": {"message": "You have used up your daily limit of requests"}},
+        kind=FailureKind.QUOTA_EXHAUSTED,
+    ),
+    Form(
+        name="bad JSON, as a server in Python says it",
+        status=500,
+        body=b"Internal Server Error",
+        kind=FailureKind.SERVER,
+    ),
+    Form(
+        name="a model without tools",
+        status=400,
+        body={"error": {"message": "this model does not support tools"}},
+        kind=FailureKind.UNAVAILABLE,
+        wait=0,
+        lacks="tools",
+    ),
+)
+
+USAGES = (
+    *OPENAI_USAGES,
+    (
+        {
+            "prompt_tokens": 90,
+            "completion_tokens": 8,
+            "total_tokens": 98,
+            "prompt_cache_hit_tokens": 64,
+            "prompt_cache_miss_tokens": 26,
+        },
+        Usage(input_uncached=26, input_cached=64, output=8, source="reported"),
+    ),
+    (
+        {"input_tokens": 20, "output_tokens": 8, "cache_read_input_tokens": 70, "cache_creation_input_tokens": 5},
+        Usage(input_uncached=20, input_cached=70, cache_write=5, output=8, source="reported"),
+    ),
+)
 
 
 class TestWithAKey(ProviderContract):
     plugin = OpenAICompatible
     options: ClassVar = {"api_key_env": "LAB_KEY", "models": ["m1"]}
+    forms = FORMS
+    usages = USAGES
 
 
 class TestLocalAndWithoutAKey(ProviderContract):
     plugin = OpenAICompatible
     options: ClassVar = {"local": True, "free": True}
+    forms = FORMS[:2]
 
 
 def test_models_are_asked_for_unless_they_are_named() -> None:
@@ -67,3 +174,45 @@ def test_what_the_user_says_of_a_model_stands() -> None:
 def test_a_wrong_section_says_what_to_mend(section: dict[str, object], word: str) -> None:
     with pytest.raises(ConfigError, match=word):
         make_router({"plugins": {"lab": {"use": "openai_compatible", **section}}}, plugins=PLUGINS)
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_server_that_refuses_to_stream_its_usage_is_asked_without_unless_the_client_wants_it(asks: bool) -> None:
+    """The first answer refuses the field by its name; a client that asked for it itself gets that refusal."""
+    bodies: list[Any] = []
+    witness = Witness()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        size = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+        bodies.append(json.loads(await reader.readexactly(size)))
+        if "stream_options" in bodies[-1]:
+            status, kind, said = "400 Bad Request", "application/json", b'{"error": "unknown field stream_options"}'
+        else:
+            chunk = {"choices": [{"index": 0, "delta": {"content": "Hi."}, "finish_reason": "stop"}]}
+            status, kind = "200 OK", "text/event-stream"
+            said = b"data: " + json.dumps(chunk).encode() + b"\n\ndata: [DONE]\n\n"
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nConnection: close\r\n\r\n".encode() + said)
+        writer.close()
+        await writer.wait_closed()
+
+    async def whole() -> list[Any]:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            section = {"use": "openai_compatible", "base_url": f"http://127.0.0.1:{port}/v1", "models": ["m1"]}
+            async with make_router({"plugins": {"lab": section}}, plugins=PLUGINS, witness=witness) as router:
+                body: dict[str, Any] = {"model": "lab/m1", "messages": [{"role": "user", "content": "Hello"}]}
+                if asks:
+                    with pytest.raises(AnswerError):
+                        await anext(router.stream({**body, "stream_options": {"include_usage": True}}))
+                    return []
+                return [[chunk async for chunk in router.stream(body)] for _ in range(2)]
+
+    answers = asyncio.run(whole())
+    if asks:
+        assert ["stream_options" in body for body in bodies] == [True]
+        assert [failure.kind for failure in witness.failures] == [FailureKind.BAD_REQUEST]
+    else:
+        assert ["stream_options" in body for body in bodies] == [True, False, False], "it did not remember"
+        assert [answer[0]["choices"][0]["delta"]["content"] for answer in answers] == ["Hi.", "Hi."]
+        assert [record.usage.source for record in witness.records] == ["estimated", "estimated"]

@@ -358,8 +358,10 @@ def _keys(candidate: Candidate) -> tuple[str, ...]:
 
 def _scope(candidate: Candidate, failure: Failure) -> tuple[str, Literal["candidate", "provider", "pool"]]:
     """Who is benched: all who share the quota that is spent, all of the provider, or the candidate alone."""
-    if failure.pool is not None and failure.pool in candidate.model.pools:
-        return failure.pool, "pool"
+    pools, counted = candidate.model.pools, failure.kind in (FailureKind.RATE_LIMITED, FailureKind.QUOTA_EXHAUSTED)
+    spent = failure.pool or (next(iter(pools)) if counted and len(pools) == 1 else None)
+    if spent in pools:
+        return spent, "pool"
     return (candidate.provider, "provider") if failure.kind in PROVIDER_WIDE else (candidate.key, "candidate")
 
 

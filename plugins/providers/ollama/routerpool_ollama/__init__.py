@@ -1,41 +1,41 @@
 """The models of an Ollama server, on this machine, in the house, or in Ollama's cloud.
 
     plugins:
-      ollama: {}                                          # $OLLAMA_HOST, else http://127.0.0.1:11434
-      cloud: {use: ollama, base_url: "https://ollama.com/v1", api_key_env: OLLAMA_API_KEY}
+      ollama: {keep_alive: 30m}      # at $OLLAMA_BASE_URL or $OLLAMA_HOST, else http://127.0.0.1:11434
+      box: {use: ollama, base_url: "http://box:11434", models: [{id: qwen3, num_ctx: 16384}]}
 
-Chat goes through Ollama's OpenAI form, the list of models comes from `/api/tags`. A model counts as local only once
-Ollama has said that it runs there: some of its models run in the cloud behind the same address. Two things of
-Ollama's own cannot be set by its OpenAI form, and so not from here: how much context a model is loaded with (set
-OLLAMA_CONTEXT_LENGTH at the server; `context` of a listed model is what it was trained for) and how long it stays.
+Chat goes through Ollama's OpenAI form, and the list of models comes from `/api/tags`. How long a model stays loaded,
+with how much context, and Ollama's other options can be said only to its own `/api/chat`: a request that asks for them,
+or for whose model they are set, is translated to that and its answer back; no other one is.
+
+A model counts as local only once Ollama has said that it runs there: some run in the cloud behind the same address.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import aiohttp
 from attrs import evolve
 from yarl import URL
 
-from routerpool import Detected, FailureKind, Level, Model, OpenAIProvider, Probe, ProviderConfig, Report, hookimpl
-from routerpool.failures import Pattern
+from routerpool import Attempt, ChatRequest, Detected, Level, Model, OpenAIProvider, Probe, Report, hookimpl
+from routerpool.connection import Target
 from routerpool.provider import may_be_local
-from routerpool.upstream import HttpUpstream, read_all
+from routerpool.request import sent_body, serialised
+from routerpool.upstream import HeardUpstream, HttpUpstream, Upstream, read_all
 from routerpool.wire import loads
+from routerpool_ollama.address import address_of, is_loopback
+from routerpool_ollama.native import NativeStream, UntranslatableError, chat_body, completion, refusal
+from routerpool_ollama.wishes import OllamaConfig, OllamaModel, Wishes
 
-__all__ = ["Ollama", "address_of"]
+__all__ = ["Ollama", "OllamaConfig", "OllamaModel", "address_of"]
 
 HERE = "http://127.0.0.1:11434"
 
-OUT_OF_MEMORY = (
-    "out of memory|out of device memory|cudaMalloc failed|hipMalloc failed|failed to allocate|allocation failed"
-    "|not enough memory|insufficient memory|erroroutofmemory|vk_error_out_of_device_memory|reported out-of-memory"
-)
-"""The texts by which Ollama itself knows that a model did not fit."""
+ANSWER_BYTES = 32 << 20
+"""The longest plain answer of `/api/chat` that is translated."""
 
 CAPABILITIES: Mapping[str, str] = {"tools": "tools", "vision": "vision", "thinking": "reasoning", "audio": "audio"}
 """Ollama's words for what a model can do, and ours."""
@@ -44,34 +44,44 @@ CAPABILITIES: Mapping[str, str] = {"tools": "tools", "vision": "vision", "thinki
 class Ollama(OpenAIProvider):
     """One Ollama server. It is local where its address is one of this machine or this network."""
 
-    base_url = f"{HERE}/v1"
+    Config = OllamaConfig
+    config: OllamaConfig
+    data: ClassVar[str | None] = "ollama.yaml"
+    local = free = True  # at its usual address; each server has its own
     refresh_seconds = 30.0
-    patterns: Sequence[Pattern] = (
-        Pattern(kind=FailureKind.UNAVAILABLE, status=503, match="server busy|maximum pending requests exceeded"),
-        Pattern(kind=FailureKind.MISSING_MODEL, match="model .{1,200} not found"),
-        Pattern(kind=FailureKind.SERVER, match=OUT_OF_MEMORY),
-        # Of a model in Ollama's cloud, by a server that is not signed in; its own models answer all the same.
-        Pattern(kind=FailureKind.FORBIDDEN, status=401, match=r"\bunauthorized\b"),
-        Pattern(kind=FailureKind.FORBIDDEN, status=403, match="requires a subscription"),
-    )
 
-    def __init__(self, config: ProviderConfig | None = None, *, name: str = "") -> None:
-        self.local = self.free = may_be_local(URL((config and config.base_url) or HERE).host or "")
+    def __init__(self, config: OllamaConfig | None = None, *, name: str = "") -> None:
+        config = config or OllamaConfig()
+        if config.base_url is not None and URL(config.base_url).path in ("", "/"):
+            config = evolve(config, base_url=f"{config.base_url.rstrip('/')}/v1")
+        self.local = self.free = may_be_local(URL(config.base_url or HERE).host or "")
         self._trouble: str | None = None
+        self._usual = Wishes.of(config)
+        told = [model for model in config.models or () if not isinstance(model, str)]
+        self._wishes = {model.id: Wishes.of(model).over(self._usual) for model in told}
         super().__init__(config, name=name)
 
     def bind(self, env: Mapping[str, str]) -> None:
-        """Take the address from OLLAMA_HOST, unless the section names one."""
-        host = env.get("OLLAMA_HOST", "")
-        if self.config.base_url is None and host.strip():
+        """Take the address from `<NAME>_BASE_URL` or OLLAMA_HOST, unless the section names one."""
+        own = f"{self._prefix}_BASE_URL"
+        variable = self._address_variable(env)
+        if self.config.base_url is None and variable:
             try:
-                self._move(address_of(host))
+                self._move(address_of(env[variable]))
             except ValueError as error:
-                self._trouble = f"OLLAMA_HOST cannot be used: {error}"
-        super().bind(env)
+                self._trouble = f"{variable} cannot be used: {error}"
+        super().bind({name: value for name, value in env.items() if name != own})
+
+    def _address_variable(self, env: Mapping[str, str]) -> str | None:
+        names = (f"{self._prefix}_BASE_URL", "OLLAMA_HOST")
+        return next((name for name in names if env.get(name, "").strip()), None)
+
+    def models_in(self, env: Mapping[str, str]) -> tuple[str, ...]:
+        """OLLAMA_MODELS is no list of models: it tells Ollama in which folder to keep them."""
+        return () if self._prefix == "OLLAMA" else super().models_in(env)
 
     def _move(self, address: URL) -> None:
-        self.base_url = f"{address}/v1"
+        self.base_url = f"{str(address).removesuffix('/v1')}/v1"
         local = may_be_local(address.host or "")
         self.local = local if self.config.local is None else self.config.local
         self.free = local if self.config.free is None else self.config.free
@@ -79,24 +89,59 @@ class Ollama(OpenAIProvider):
         self._set_address(self.base_url)
         self._roster = self._make_roster()
 
+    def _set_address(self, base_url: str) -> None:
+        super()._set_address(base_url)
+        self._native = Target(URL(f"{base_url.removesuffix('/v1')}/api/chat"), self._headers)
+
     def idle(self) -> str | None:
         """Idle with an address that makes no sense, else as any provider."""
         return self._trouble or super().idle()
+
+    # Chat
+
+    async def send(self, attempt: Attempt, request: ChatRequest, session: aiohttp.ClientSession) -> Upstream:
+        """POST to the OpenAI form, or to `/api/chat` what only that can do."""
+        model = attempt.candidate.model
+        configured, asked = self.wishes_of(model.id), Wishes.asked_by(request.params)
+        if not (configured or asked):
+            return await super().send(attempt, request, session)
+        body = sent_body(request, model.id)
+        self.params.apply(body)
+        try:
+            body = chat_body(self.adapt(body, model), configured, asked)
+        except UntranslatableError as error:
+            return HeardUpstream(400, {"Content-Type": "application/json"}, refusal(error))
+        upstream = HttpUpstream(await self._native.post(session, serialised(body)))
+        if upstream.status != 200:
+            return upstream
+        identity = f"chatcmpl-{request.id}"
+        if request.stream:
+            return NativeStream(upstream, identity)
+        try:
+            answer = await read_all(upstream, ANSWER_BYTES)
+        finally:
+            upstream.close()
+        return HeardUpstream(200, upstream.headers, completion(answer, identity))
+
+    def wishes_of(self, model_id: str) -> Wishes:
+        """What the configuration wants of Ollama's own, for this model."""
+        return self._wishes.get(model_id, self._usual)
 
     # Models
 
     def roster(self) -> Sequence[Model]:
         """The models that the user named; none of them is local before Ollama has said so."""
-        return [self._distant(model) for model in self._roster]
+        return [self._as_loaded(self._distant(model)) for model in self._roster]
 
     async def discover(self, session: aiohttp.ClientSession) -> Sequence[Model]:
         """Ask for the pulled models; of those that the user named, learn what Ollama knows."""
         found = self.parse_models(await self.get(session, f"{self.root}/api/tags"))
-        if self.config.models is None:
-            return found
+        if self._named is None:
+            return [self._as_loaded(model) for model in found]
         pulled = {model.id.removesuffix(":latest"): model for model in found}
         named = [(model, pulled.get(model.id.removesuffix(":latest"))) for model in self._roster]
-        return [evolve(known, id=model.id) if known else self._distant(model) for model, known in named]
+        known = [evolve(there, id=model.id) if there else self._distant(model) for model, there in named]
+        return [self._as_loaded(model) for model in known]
 
     def parse_models(self, payload: Any) -> list[Model]:
         """The models of an `/api/tags` answer, without those that only embed."""
@@ -116,12 +161,19 @@ class Ollama(OpenAIProvider):
         if isinstance(claims, list):
             told = {ours: theirs in claims for theirs, ours in CAPABILITIES.items()}
             model = evolve(model, capabilities={**told, **model.capabilities})
-        return self._distant(model) if entry.get("remote_host") or _in_the_cloud(name) else model
+        if entry.get("remote_host") or _in_the_cloud(name):
+            return self._distant(evolve(model, pools=frozenset(self.pool_key(pool.name) for pool in self.pools)))
+        return model
 
     def _distant(self, model: Model) -> Model:
         """The model as one that runs elsewhere: neither local nor free of charge, unless the user says so."""
         free = bool(self.config.free)
         return evolve(model, local=False, free=free) if self.local else model
+
+    def _as_loaded(self, model: Model) -> Model:
+        """The model with the context that it is loaded with, where that is set, whatever it was trained for."""
+        window = self.wishes_of(model.id).window
+        return model if window is None else evolve(model, context=window)
 
     @property
     def root(self) -> str:
@@ -134,7 +186,7 @@ class Ollama(OpenAIProvider):
     async def check(self, probe: Probe) -> list[Report]:  # type: ignore[override]  # a hook may be async
         """Tell doctor whether the server answers, and which version it is."""
         reports = [report for report in super().check(probe) if report.level > Level.OK]
-        if self.idle() is None and (probe.network or _is_loopback(URL(self.root))):
+        if self.idle() is None and (probe.network or is_loopback(URL(self.root))):
             version = await _version(self.root, probe.timeout)
             if version is None:
                 text, cure = f"nothing answers at {self.root}", "start it with `ollama serve`, or set OLLAMA_HOST"
@@ -145,14 +197,16 @@ class Ollama(OpenAIProvider):
 
     @hookimpl
     async def detect(self, probe: Probe) -> list[Detected]:  # type: ignore[override]  # a hook may be async
-        """Look for a server at OLLAMA_HOST, else at Ollama's usual place on this machine."""
-        host = probe.env.get("OLLAMA_HOST", "")
+        """Look for a server where the environment says, else at Ollama's usual place on this machine."""
+        variable = self._address_variable(probe.env)
         try:
-            address = address_of(host)
+            address = address_of(probe.env[variable] if variable else "")
         except ValueError:
             return []
-        if not probe.network and not _is_loopback(address):
-            return [Detected(name=self.name, source="OLLAMA_HOST is set", confidence=0.5, environment=("OLLAMA_HOST",))]
+        if variable and not probe.network and not is_loopback(address):
+            source = f"{variable} is set"
+            return [Detected(name=self.name, source=source, confidence=0.5, environment=(variable,))]
+        address = URL(str(address).removesuffix("/v1"))
         version = await _version(str(address), probe.timeout / 2)
         if version is None:
             return []
@@ -179,40 +233,6 @@ async def _document(url: str, seconds: float) -> Any:
             return loads(await read_all(HttpUpstream(response), 1 << 20)) if response.status == 200 else None
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
         return None
-
-
-def address_of(host: str) -> URL:
-    """The server's address of a value of OLLAMA_HOST, read as Ollama reads it; ValueError for what is none.
-
-    Without a scheme the port is 11434, with one it is the scheme's own. An address to listen on, such as 0.0.0.0,
-    becomes one to ask.
-    """
-    text = host.strip().strip("\"'").strip()
-    scheme, mark, rest = text.rpartition("://")
-    place, _, path = rest.partition("/")
-    if not mark and place == "ollama.com":
-        scheme = "https"
-    scheme = scheme.lower() or "http"
-    if scheme not in ("http", "https"):
-        raise ValueError(f"{scheme}:// is neither http:// nor https://")
-    match = re.fullmatch(r"\[(?P<six>[^\[\]]+)\](?::(?P<port6>\d+))?|(?P<name>[^:\[\]]*)(?::(?P<port>\d+))?", place)
-    if match is None and place.count(":") > 1:
-        name, port = place, None
-    elif match is None:
-        raise ValueError("write it as host, host:port or http://host:port")
-    else:
-        name, port = match["six"] or match["name"] or "127.0.0.1", match["port6"] or match["port"]
-    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)  # noqa: S104 - it is replaced, not bound
-    usual = 11434 if not mark and scheme == "http" else {"http": 80, "https": 443}[scheme]
-    return URL.build(scheme=scheme, host=name, port=int(port or usual), path=f"/{path.strip('/')}" if path else "")
-
-
-def _is_loopback(address: URL) -> bool:
-    host = address.host or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _chats(entry: Mapping[str, Any]) -> bool:

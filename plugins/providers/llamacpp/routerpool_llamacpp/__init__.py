@@ -63,8 +63,8 @@ class LlamaCpp(OpenAIProvider):
 
     Config: ClassVar[type[ProviderConfig]] = LlamaCppConfig
     config: LlamaCppConfig
-    base_url = USUAL
-    models_at = "models"
+    data: ClassVar[str | None] = "llamacpp.yaml"
+    local = free = True  # at its usual address; each server has its own
     refresh_seconds = 60.0
 
     def __init__(self, config: LlamaCppConfig | None = None, *, name: str = "") -> None:
@@ -87,8 +87,9 @@ class LlamaCpp(OpenAIProvider):
         return "each would load the model into its own memory" if self._file is not None else None
 
     def bind(self, env: Mapping[str, str]) -> None:
-        """Take the file from ROUTERPOOL_GGUF, unless the section names a file or a server."""
-        if self.config.model is None and self.config.base_url is None:
+        """Take the file from ROUTERPOOL_GGUF, unless the section names a file or a server, or `<NAME>_BASE_URL` one."""
+        elsewhere = self.config.base_url or env.get(f"{self._prefix}_BASE_URL")
+        if self.config.model is None and not elsewhere:
             named = env.get(VARIABLE)
             file = Path(named).expanduser() if named else None
             if file is None:

@@ -1,0 +1,290 @@
+"""Workers AI's own forms: an account in the address, errors by number, contents that are texts, its search."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC
+from typing import Any
+
+import pytest
+from routerpool_cloudflare import Cloudflare
+
+from routerpool import FailureKind
+from routerpool.resets import until_midnight
+from routerpool.testing import Form, ProviderContract, Upstream, make_router
+from routerpool.testing.provider_contract import Rig
+
+ACCOUNT = "0123456789abcdef0123456789abcdef"
+ENV = {"CLOUDFLARE_API_TOKEN": "k"}
+MODEL = "@cf/openai/gpt-oss-120b"
+HELLO = [{"role": "user", "content": "Hello"}]
+SEARCH = "GET /models/search"
+DAILY = "You have used up your daily free allocation of 10,000 neurons."
+
+
+def refused(code: int, message: str) -> dict[str, Any]:
+    return {"result": None, "success": False, "errors": [{"code": code, "message": message}], "messages": []}
+
+
+class TestCloudflare(ProviderContract):
+    plugin = Cloudflare
+    models_route = SEARCH
+    forms = (
+        Form(
+            name="the day's allowance is spent, for all models until midnight UTC",
+            status=429,
+            body=refused(3036, DAILY),
+            kind=FailureKind.QUOTA_EXHAUSTED,
+            wait=until_midnight(time.time(), UTC),
+            within=600,  # the tests may run long after this was written down
+            pool="neurons",
+            source="developers.cloudflare.com/workers-ai/platform/errors, 2026-07-29",
+        ),
+        Form(
+            name="the same as a single object",
+            status=429,
+            body={"errors": {"message": DAILY, "code": 3036}, "success": False, "result": {}, "messages": []},
+            kind=FailureKind.QUOTA_EXHAUSTED,
+            wait=until_midnight(time.time(), UTC),
+            within=600,
+            pool="neurons",
+            source="the wrapping: anomalyco/opencode #30381, 2026-06-02",
+        ),
+        Form(
+            name="the same as an internal code",
+            status=429,
+            body={"name": "AiError", "internalCode": 3036, "httpCode": 429, "message": DAILY},
+            kind=FailureKind.QUOTA_EXHAUSTED,
+            wait=until_midnight(time.time(), UTC),
+            within=600,
+            pool="neurons",
+            source="the wrapping: devoxx/DevoxxGenieIDEAPlugin #1256, 2026-08-01",
+        ),
+        Form(
+            name="no capacity just now",
+            status=429,
+            body=refused(3040, "No more data centers to forward the request to"),
+            kind=FailureKind.UNAVAILABLE,
+            source="developers.cloudflare.com/workers-ai/platform/errors, 2026-07-29",
+        ),
+        Form(
+            name="300 requests a minute",
+            status=429,
+            body=refused(10429, "Rate limited"),
+            headers={"Retry-After": "12"},
+            kind=FailureKind.RATE_LIMITED,
+            wait=12,
+            source="developers.cloudflare.com/workers-ai/platform/limits, 2026-09-17; any 429 with another code",
+        ),
+        Form(
+            name="no such model",
+            status=400,
+            body=refused(5007, "No such model @cf/meta/none or task"),
+            kind=FailureKind.MISSING_MODEL,
+            source="developers.cloudflare.com/workers-ai/platform/errors, 2026-07-29",
+        ),
+        Form(
+            name="no name of a model",
+            status=404,
+            body=refused(3042, "The model name is invalid"),
+            kind=FailureKind.MISSING_MODEL,
+            source="developers.cloudflare.com/workers-ai/platform/errors, 2026-07-29",
+        ),
+        Form(
+            name="too large",
+            status=413,
+            body=refused(3006, "Request is too large"),
+            kind=FailureKind.TOO_LARGE,
+            source="developers.cloudflare.com/workers-ai/platform/errors, 2026-07-29",
+        ),
+        Form(
+            name="too slow",
+            status=408,
+            body=refused(3007, "Request timeout"),
+            kind=FailureKind.TIMEOUT,
+            source="developers.cloudflare.com/workers-ai/platform/errors, 2026-07-29",
+        ),
+        Form(
+            name="no terms were agreed to",
+            status=403,
+            body=refused(5016, "User has not agreed to Llama3.2 model terms"),
+            kind=FailureKind.FORBIDDEN,
+            source="developers.cloudflare.com/workers-ai/platform/errors, 2026-07-29",
+        ),
+        Form(
+            name="a token that is none",
+            status=403,
+            body=refused(10000, "Authentication error"),
+            kind=FailureKind.AUTH,
+            source="general knowledge, no page at hand",
+        ),
+        Form(
+            name="the account has another id",
+            status=404,
+            body=refused(7003, "Could not route to /client/v4/accounts/x, perhaps your object identifier is invalid?"),
+            kind=FailureKind.AUTH,
+            source="general knowledge, no page at hand",
+        ),
+        Form(
+            name="a form of message that this model does not take",
+            status=400,
+            body=refused(5006, "AiError: Bad input: Error: oneOf at '/' not met, 0 matches"),
+            kind=FailureKind.BAD_REQUEST,
+            source="anomalyco/opencode #30381, 2026-06-02",
+        ),
+    )
+
+    def listing(self, models: Sequence[Any]) -> Any:
+        return {"result": list(models), "success": True, "errors": [], "messages": []}
+
+    def entry(self, model_id: str) -> Any:
+        return {"id": "a-uuid", "name": model_id, "task": {"id": "a-uuid", "name": "Text Generation"}}
+
+    @asynccontextmanager
+    async def rig(self, *, with_keys: bool = True) -> AsyncIterator[Rig]:
+        async with super().rig(with_keys=with_keys) as rig:
+            rig.up.route(self.name, self.models_route, self.listing([self.entry(MODEL)]))
+            yield rig
+
+
+def sent(messages: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    """What reaches Cloudflare of a conversation."""
+
+    async def whole() -> dict[str, Any]:
+        async with Upstream() as up:
+            config = {"plugins": {"cloudflare": {"base_url": up.base_url("cloudflare"), "discover": "off"}}}
+            async with make_router(config, plugins={"cloudflare": Cloudflare}, env=ENV) as router:
+                await router.chat({"model": f"cloudflare/{MODEL}", "messages": messages, **more})
+            return up.seen("cloudflare").last.json
+
+    return asyncio.run(whole())
+
+
+# The account
+
+
+def test_the_account_is_a_part_of_the_address() -> None:
+    provider = Cloudflare()
+    provider.bind({**ENV, "CLOUDFLARE_ACCOUNT_ID": f" {ACCOUNT}\n"})
+    assert provider.idle() is None
+    assert provider.base_url == f"https://api.cloudflare.com/client/v4/accounts/{ACCOUNT}/ai/v1"
+    address = f"https://api.cloudflare.com/client/v4/accounts/{ACCOUNT}/ai/models/search"
+    assert provider.list_address.partition("?")[0] == address
+
+
+@pytest.mark.parametrize("account", ["", "../../user", "a/b", "a?b"])
+def test_without_an_account_it_is_idle_and_says_what_to_set(account: str) -> None:
+    provider = Cloudflare()
+    provider.bind({**ENV, "CLOUDFLARE_ACCOUNT_ID": account})
+    assert "CLOUDFLARE_ACCOUNT_ID" in (provider.idle() or "")
+
+
+def test_the_missing_key_is_told_first() -> None:
+    provider = Cloudflare()
+    provider.bind({})
+    assert "CLOUDFLARE_API_TOKEN" in (provider.idle() or "")
+
+
+def test_a_second_account_has_a_variable_of_its_own() -> None:
+    env = {**ENV, "CLOUDFLARE_ACCOUNT_ID": "one", "SECOND_ID": "two"}
+    plugins = {
+        "cloudflare": {},
+        "second": {"use": "cloudflare", "account_id_env": "SECOND_ID", "separate_account": True},
+    }
+    router = make_router({"plugins": plugins}, plugins={"cloudflare": Cloudflare}, env=env)
+    addresses = [str(provider.base_url).split("/")[6] for provider in router.providers.values()]
+    assert addresses == ["one", "two"]
+
+
+def test_an_address_that_is_given_whole_needs_no_account() -> None:
+    provider = Cloudflare(Cloudflare.Config(base_url="https://gateway.ai.cloudflare.com/v1/a/g/workers-ai/v1"))
+    provider.bind(ENV)
+    assert provider.idle() is None
+    env = {**ENV, "CLOUDFLARE_BASE_URL": "https://gateway.ai.cloudflare.com/v1/a/g/workers-ai/v1"}
+    router = make_router({"plugins": {"cloudflare": {}}}, plugins={"cloudflare": Cloudflare}, env=env)
+    assert router.providers["cloudflare"].idle() is None
+
+
+def test_all_models_draw_on_one_allowance() -> None:
+    router = make_router({"plugins": {"cloudflare": {}}}, plugins={"cloudflare": Cloudflare}, env=ENV)
+    pools = {model.pools for model in router.providers["cloudflare"].roster()}
+    assert pools == {frozenset({"cloudflare::neurons", "cloudflare::text-generation"})}
+
+
+# What is sent
+
+
+def test_no_content_beside_tool_calls_becomes_an_empty_text() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    said = [
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "assistant", "tool_calls": [call]},
+    ]
+    answers = [{"role": "tool", "tool_call_id": "c1", "content": "dry"}]
+    body = sent([*HELLO, *said, *answers])
+    wanted = {"role": "assistant", "content": "", "tool_calls": [call]}
+    assert body["messages"] == [*HELLO, wanted, wanted, *answers]
+    assert said[0]["content"] is None
+
+
+def test_parts_that_are_all_texts_become_one() -> None:
+    parts = [{"type": "text", "text": "Say"}, {"type": "text", "text": "hello."}]
+    body = sent([{"role": "user", "content": parts}])
+    assert body["messages"] == [{"role": "user", "content": "Say\nhello."}]
+
+
+def test_parts_with_another_kind_among_them_stay_as_they_are() -> None:
+    content = [{"type": "text", "text": "Say"}, {"type": "other", "text": "hello."}]
+    body = sent([{"role": "user", "content": content}])
+    assert body["messages"][0]["content"] == content
+
+
+@pytest.mark.parametrize(
+    ("asked", "cap"),
+    [({}, 4096), ({"max_tokens": 9}, 9), ({"max_completion_tokens": 9}, 9)],
+    ids=["none", "old", "new"],
+)
+def test_an_answer_is_not_cut_at_256_tokens(asked: dict[str, int], cap: int) -> None:
+    body = sent(HELLO, **asked)
+    assert (body["max_tokens"], "max_completion_tokens" in body) == (cap, False)
+
+
+# Its search of models
+
+
+def test_the_search_tells_windows_and_tools_and_who_writes_text() -> None:
+    told = [{"property_id": "context_window", "value": "24000"}, {"property_id": "function_calling", "value": "true"}]
+    text = {"name": "Text Generation"}
+    listed = [
+        {"id": "1", "name": "@cf/new", "task": text, "properties": told},
+        {"id": "2", "name": "@cf/embedding", "task": {"name": "Text Embeddings"}},
+        {"id": "3", "name": MODEL, "task": text, "properties": [{"property_id": "context_window", "value": "soon"}]},
+        {"id": "4", "name": "@cf/bare", "task": text, "properties": {"context_window": 3}},
+        {"id": "5", "name": "@cf/odd", "task": "Text Generation"},
+    ]
+    new, known, bare = Cloudflare().parse_models({"result": listed})
+    assert (new.id, new.context, dict(new.capabilities)) == ("@cf/new", 24000, {"tools": True})
+    assert (known.id, known.context) == (MODEL, 128000)
+    assert (bare.id, bare.context) == ("@cf/bare", None)
+
+
+@pytest.mark.parametrize(("total", "kept"), [(1, 1), (101, 6)])
+def test_a_search_with_more_pages_proves_no_model_gone(total: int, kept: int) -> None:
+    entry = {"name": "@cf/new", "task": {"name": "Text Generation"}}
+    payload = {"result": [entry], "result_info": {"page": 1, "per_page": 100, "count": 1, "total_count": total}}
+    assert len(Cloudflare().parse_models(payload)) == kept
+
+
+@pytest.mark.parametrize("payload", [None, [], {"result": None}, {"result": 3}])
+def test_a_search_that_is_none_has_no_models(payload: Any) -> None:
+    assert Cloudflare().parse_models(payload) == []
+
+
+def test_its_facts_have_a_date_and_a_source_and_are_free() -> None:
+    cloudflare = Cloudflare()
+    assert cloudflare._data.date == "2026-09-17"
+    assert "developers.cloudflare.com" in cloudflare._data.source
+    assert all(model.free and not model.local for model in cloudflare.roster())

@@ -1,0 +1,182 @@
+"""LM Studio's own forms: its list of models, models that are loaded on demand and unloaded again, overflows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from routerpool_lmstudio import LmStudio
+
+from routerpool import FailureKind
+from routerpool.errors import AnswerError
+from routerpool.provider import ProviderConfig
+from routerpool.testing import Form, ProviderContract, Upstream, Witness, make_router
+
+PLUGINS = {"lmstudio": LmStudio}
+HELLO = [{"role": "user", "content": "Hello"}]
+KEEP = (
+    "The number of tokens to keep from the initial prompt is greater than the context length (n_keep: 13055>= n_ctx: "
+    "4096). Try to load the model with a larger context length, or provide a shorter input."
+)
+OVERFLOWS = (
+    "Trying to keep the first 6547 tokens when context overflows. However, the model is loaded with a context length "
+    "of only 4096 tokens, which is not enough. Try to load the model with a larger context length, or provide a "
+    "shorter input. Error Data: n/a, Additional Data: n/a."
+)
+FORMS = (
+    Form(
+        name="the prompt does not fit the window that the model was loaded with",
+        status=400,
+        body={"error": KEEP},
+        kind=FailureKind.TOO_LARGE,
+        source="Gitlawb/openclaude #353, 2026-04-04",
+    ),
+    Form(
+        name="the same of an older version",
+        status=400,
+        body={"error": OVERFLOWS},
+        kind=FailureKind.TOO_LARGE,
+        source="n4ze3m/page-assist #356, 2025-02-08",
+    ),
+    Form(
+        name="the model was unloaded while the request waited",
+        status=400,
+        body={"error": "Model is unloaded."},
+        kind=FailureKind.UNAVAILABLE,
+        wait=0,
+        source="lmstudio-ai/lmstudio-bug-tracker #1492, 2026-02-07",
+    ),
+    Form(
+        name="loading the model failed",
+        status=400,
+        body={"error": {"message": "Failed to load model", "type": "invalid_request_error"}},
+        kind=FailureKind.SERVER,
+        source="lmstudio-ai/lmstudio-bug-tracker #1492, 2026-02-07",
+    ),
+    Form(
+        name="nothing is loaded, and nothing is loaded on demand",
+        status=404,
+        body={"error": {"message": "No models loaded.", "type": "invalid_request_error", "code": "model_not_found"}},
+        kind=FailureKind.MISSING_MODEL,
+    ),
+)
+
+
+class TestLmStudio(ProviderContract):
+    plugin = LmStudio
+    forms = FORMS
+    models_route = "GET /api/v1/models"
+
+    def listing(self, models: Sequence[Any]) -> Any:
+        return {"models": list(models)}
+
+    def entry(self, model_id: str) -> Any:
+        return {"type": "llm", "key": model_id, "loaded_instances": [], "max_context_length": 32768}
+
+
+class TestAnOlderOne(ProviderContract):
+    plugin = LmStudio
+    forms = FORMS
+
+
+def models_of(route: str, payload: Any, status: int = 200) -> Mapping[str, Any]:
+    """The models that a router has of an LM Studio that answers this."""
+
+    async def whole() -> Mapping[str, Any]:
+        async with Upstream() as up:
+            up.route("lmstudio", route, payload, status)
+            config = {"plugins": {"lmstudio": {"base_url": up.base_url("lmstudio")}}}
+            async with make_router(config, plugins=PLUGINS) as router:
+                await router.catalog.refresh(router.session, all_of_them=True)
+                return {c.model.id: c.model for c in router.catalog.snapshot.candidates}
+
+    return asyncio.run(whole())
+
+
+def test_its_own_list_tells_windows_and_abilities() -> None:
+    loaded = {"id": "seer", "config": {"context_length": 8192}}
+    models = models_of(
+        "GET /api/v1/models",
+        {
+            "models": [
+                {
+                    "type": "llm",
+                    "key": "qwen/seer",
+                    "display_name": "Seer",
+                    "loaded_instances": [loaded],
+                    "max_context_length": 131072,
+                    "capabilities": {"vision": True, "trained_for_tool_use": False},
+                },
+                {"type": "llm", "key": "plain", "loaded_instances": [], "max_context_length": 32768},
+                {"type": "embedding", "key": "text-embedding-nomic", "max_context_length": 2048},
+                {"type": "llm", "key": 7},
+            ]
+        },
+    )
+    assert list(models) == ["qwen/seer", "plain"]
+    seer, plain = models["qwen/seer"], models["plain"]
+    assert (seer.context, seer.display_name, seer.local, seer.free) == (8192, "Seer", True, True)
+    assert seer.capabilities == {"vision": True, "tools": False}
+    assert (plain.context, dict(plain.capabilities)) == (32768, {})
+
+
+def test_a_version_without_its_own_list_is_asked_for_openais() -> None:
+    models = models_of("GET /v1/models", {"object": "list", "data": [{"id": "old", "object": "model"}]})
+    assert list(models) == ["old"]
+
+
+def test_a_list_that_fails_is_not_taken_for_an_old_version() -> None:
+    assert models_of("GET /api/v1/models", {"error": "busy"}, 500) == {}
+
+
+def test_a_model_that_is_still_loading_answers_late_and_is_waited_for() -> None:
+    async def whole() -> None:
+        async with Upstream() as up:
+            config = {"plugins": {"lmstudio": {"base_url": up.base_url("lmstudio")}}}
+            async with make_router(config, plugins=PLUGINS) as router:
+                await router.catalog.refresh(router.session, all_of_them=True)
+                up.hold("lmstudio")
+                asked = asyncio.ensure_future(router.chat({"model": "lmstudio/m1", "messages": HELLO, "ttl": 300}))
+                await up.wait_for("lmstudio", chat=1)
+                assert not asked.done()
+                up.release("lmstudio")
+                answer = await asked
+            assert answer["choices"][0]["message"]["content"] == up.expected_text("lmstudio")
+            assert up.seen("lmstudio").last.json["ttl"] == 300
+
+    asyncio.run(whole())
+
+
+def test_an_overflow_in_place_of_a_stream_is_one_too() -> None:
+    async def whole() -> None:
+        witness = Witness()
+        async with Upstream() as up:
+            up.reply("lmstudio", 200, {"error": {"message": KEEP}})
+            config = {"plugins": {"lmstudio": {"base_url": up.base_url("lmstudio")}}}
+            async with make_router(config, plugins=PLUGINS, witness=witness) as router:
+                await router.catalog.refresh(router.session, all_of_them=True)
+                with pytest.raises(AnswerError):
+                    await anext(router.stream({"model": "lmstudio/m1", "messages": HELLO}))
+        assert [failure.kind for failure in witness.failures] == [FailureKind.TOO_LARGE]
+
+    asyncio.run(whole())
+
+
+def test_the_variable_of_other_programs_moves_it_and_its_own_goes_before() -> None:
+    one, two, public = LmStudio(name="lmstudio"), LmStudio(name="lmstudio"), LmStudio(name="lmstudio")
+    one.bind({"LM_STUDIO_API_BASE": "http://box:9/v1"})
+    two.bind({"LM_STUDIO_API_BASE": "http://box:9/v1", "LMSTUDIO_BASE_URL": "http://den:8/v1"})
+    public.bind({"LM_STUDIO_API_BASE": "https://studio.example/v1"})
+    assert (one.base_url, two.base_url) == ("http://box:9/v1", "http://den:8/v1")
+    assert (public.base_url, public.local, public.free) == ("https://studio.example/v1", False, False)
+
+
+def test_its_token_is_optional_where_it_is_local() -> None:
+    here = LmStudio()
+    here.bind({})
+    assert here.idle() is None
+    away = LmStudio(ProviderConfig(base_url="https://studio.example/v1", local=False))
+    away.bind({})
+    assert "LM_STUDIO_API_KEY" in (away.idle() or "")

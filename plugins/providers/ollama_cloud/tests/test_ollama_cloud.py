@@ -1,0 +1,179 @@
+"""What is Ollama's cloud's own: a variable of two meanings, windows of a week and of five hours, its list of models."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from routerpool_ollama_cloud import OllamaCloud
+
+from routerpool import FailureKind
+from routerpool.testing import Form, ProviderContract, Upstream, make_router
+
+KEY = {"OLLAMA_API_KEY": "k"}
+PLUGINS = {"ollama_cloud": OllamaCloud}
+
+
+def limit(window: str) -> str:
+    return (
+        f"you (somebody) have reached your {window} usage limit, upgrade for higher limits: https://ollama.com/upgrade"
+    )
+
+
+def both(name: str, status: int, text: str, kind: FailureKind, source: str, **more: Any) -> Sequence[Form]:
+    """An error in Ollama's own form, and in the one that it has for OpenAI's clients."""
+    wrapped = {"message": text, "type": "api_error", "param": None, "code": None}
+    return [
+        Form(name=f"{name}, {form}", status=status, body={"error": body}, kind=kind, source=source, **more)
+        for form, body in (("as a text", text), ("as an object", wrapped))
+    ]
+
+
+class TestOllamaCloud(ProviderContract):
+    plugin = OllamaCloud
+    models_route = "GET /api/tags"
+    forms = (
+        *both(
+            "the week of the account is spent",
+            429,
+            limit("weekly"),
+            FailureKind.QUOTA_EXHAUSTED,
+            "OmniRoute #6817",
+            wait=86400,
+            pool="account",
+        ),
+        *both(
+            "the session of five hours of the account is spent",
+            429,
+            limit("session"),
+            FailureKind.QUOTA_EXHAUSTED,
+            "docs.ollama.com/cloud, 2026-07-12",
+            wait=18000,
+            pool="account",
+        ),
+        *both(
+            "another model is running already",
+            429,
+            "too many concurrent requests",
+            FailureKind.RATE_LIMITED,
+            "docs.ollama.com/cloud, 2026-07-12",
+        ),
+        *both(
+            "the plan has not got the model, and the key is right",
+            403,
+            "this model requires a subscription, upgrade for access: https://ollama.com/upgrade",
+            FailureKind.FORBIDDEN,
+            "ollama/ollama #15990, 2026-05-06",
+        ),
+        *both(
+            "the model was removed",
+            410,
+            "this model has been retired",
+            FailureKind.MISSING_MODEL,
+            "FreeLLMAPI, 2026-08-22",
+        ),
+        *both("a bad key", 401, "unauthorized", FailureKind.AUTH, "FreeLLMAPI, 2026-08-22"),
+    )
+
+    def listing(self, models: Sequence[Any]) -> Any:
+        return {"models": list(models)}
+
+    def entry(self, model_id: str) -> Any:
+        return {"name": model_id, "model": model_id, "size": 1, "details": {}}
+
+
+def bound(name: str = "ollama_cloud", **env: str) -> Sequence[str]:
+    """The models of an instance in this environment."""
+    cloud = OllamaCloud(name=name)
+    cloud.bind(env)
+    return [model.id for model in cloud.roster()]
+
+
+ROSTER = [model.id for model in OllamaCloud().roster()]
+
+
+def test_ollamas_variable_names_models_of_the_cloud() -> None:
+    assert bound(OLLAMA_MODELS="glm-5.2, gpt-oss:20b,") == ["glm-5.2", "gpt-oss:20b"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "/usr/share/ollama/.ollama/models",
+        "~/models",
+        "./models",
+        "..",
+        "models/ollama",
+        "D:\\ollama",
+        "C:/ollama",
+        "$HOME",
+        "%USERPROFILE%",
+        "glm-5.2,/srv/models",
+        "",
+        " , ",
+    ],
+)
+def test_where_the_variable_holds_a_path_it_is_the_folder_of_a_local_ollama(value: str) -> None:
+    assert bound(OLLAMA_MODELS=value) == ROSTER
+
+
+def test_its_own_variable_goes_before_ollamas() -> None:
+    assert bound(OLLAMA_MODELS="glm-5.2", OLLAMA_CLOUD_MODELS="gpt-oss:20b") == ["gpt-oss:20b"]
+    assert bound(OLLAMA_MODELS="/srv/models", OLLAMA_CLOUD_MODELS="gpt-oss:20b") == ["gpt-oss:20b"]
+    assert bound("work", OLLAMA_MODELS="glm-5.2", WORK_MODELS="gpt-oss:120b") == ["gpt-oss:120b"]
+
+
+def discovered(*names: Any, **section: Any) -> Sequence[str]:
+    """The models that a router has where the cloud lists these names."""
+
+    async def whole() -> Sequence[str]:
+        async with Upstream() as up:
+            up.route("cloud", "GET /api/tags", {"models": [{"name": name} for name in names]})
+            config = {"plugins": {"ollama_cloud": {"base_url": up.base_url("cloud"), **section}}}
+            async with make_router(config, plugins=PLUGINS, env=KEY) as router:
+                await router.catalog.refresh(router.session, all_of_them=True)
+                return [c.model.id for c in router.catalog.snapshot.candidates]
+
+    return asyncio.run(whole())
+
+
+def test_a_name_with_two_colons_is_left_out() -> None:
+    names = ["gpt-oss:20b", "gpt-oss:20b:high", "a:b:c:d", "kimi-k2.6", "", 7, None]
+    assert discovered(*names, discover="all") == ["gpt-oss:20b", "kimi-k2.6"]
+
+
+def test_the_list_says_which_of_the_roster_are_left() -> None:
+    assert discovered("kimi-k2.6", "glm-5.2", "gpt-oss:120b") == ["gpt-oss:120b", "glm-5.2"]
+
+
+@pytest.mark.parametrize("payload", [None, [], {"models": None}, {"models": {"a": 1}}, {"data": [{"id": "x"}]}])
+def test_another_list_is_an_empty_one(payload: Any) -> None:
+    assert OllamaCloud().parse_models(payload) == []
+
+
+def test_the_key_is_a_bearer_and_nothing_else() -> None:
+    async def whole() -> None:
+        async with Upstream() as up:
+            config = {"plugins": {"ollama_cloud": {"base_url": up.base_url("cloud")}}}
+            async with make_router(config, plugins=PLUGINS, env=KEY) as router:
+                await router.chat({"model": "auto", "messages": [{"role": "user", "content": "Hello"}]})
+            for request in up.seen("cloud").requests:
+                assert request.headers["authorization"] == "Bearer k"
+                assert "x-api-key" not in request.headers
+
+    asyncio.run(whole())
+
+
+def test_all_models_share_the_windows_of_the_account() -> None:
+    cloud = OllamaCloud(name="ollama_cloud")
+    assert {pool for model in cloud.roster() for pool in model.pools} == {"ollama_cloud::account"}
+    assert [(limit.amount, limit.of) for limit in cloud.pools[0].limits] == [(1, "concurrent")]
+
+
+def test_its_facts_have_a_date_and_a_source_and_nothing_is_local() -> None:
+    cloud = OllamaCloud()
+    assert cloud._data.date
+    assert "ollama.com" in cloud._data.source
+    assert all(model.free and not model.local for model in cloud.roster())

@@ -1,0 +1,146 @@
+"""vLLM's own forms: overflows in three wordings, a server without tools, its list of models, what it reports."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from routerpool_vllm import Vllm
+
+from routerpool import ConfigError, FailureKind
+from routerpool.provider import ProviderConfig
+from routerpool.stream import State, Stream
+from routerpool.testing import Form, ProviderContract, Upstream, make_router
+from routerpool.testing.provider_contract import OPENAI_USAGES
+from routerpool.types import Usage
+from routerpool.wire import event_bytes
+
+HELLO = [{"role": "user", "content": "Hello"}]
+OVERFLOW = (
+    "This model's maximum context length is 16384 tokens. However, you requested 122946 tokens (112946 in the messages,"
+    " 10000 in the completion). Please reduce the length of the messages or completion."
+)
+
+
+def flat(message: str, kind: str = "BadRequestError", code: int = 400) -> dict[str, Any]:
+    """An error as older versions send it, without a wrapping."""
+    return {"object": "error", "message": message, "type": kind, "param": None, "code": code}
+
+
+class TestVllm(ProviderContract):
+    plugin = Vllm
+    usages = (
+        *OPENAI_USAGES,
+        (  # as it comes unless the server was started with --enable-prompt-tokens-details
+            {"prompt_tokens": 31, "completion_tokens": 7, "total_tokens": 38, "prompt_tokens_details": None},
+            Usage(input_uncached=31, output=7, source="reported"),
+        ),
+    )
+    forms = (
+        Form(
+            name="messages and answer do not fit, both numbers in the text",
+            status=400,
+            body={"error": flat(OVERFLOW)},
+            kind=FailureKind.TOO_LARGE,
+            source="vllm-project/vllm #20409, 2025-07-03",
+        ),
+        Form(
+            name="the same of an older version",
+            status=400,
+            body=flat(OVERFLOW),
+            kind=FailureKind.TOO_LARGE,
+            source="ogx-ai/ogx #4534, 2026-01-13",
+        ),
+        Form(
+            name="the prompt alone does not fit",
+            status=400,
+            body=flat("The prompt (length 5000) is longer than the maximum model length of 4096."),
+            kind=FailureKind.TOO_LARGE,
+        ),
+        Form(
+            name="nothing is left for the answer",
+            status=400,
+            body=flat("max_tokens must be at least 1, got -186."),
+            kind=FailureKind.TOO_LARGE,
+            source="vllm-project/vllm #4667, 2024-06-21",
+        ),
+        Form(
+            name="a cap of 0 is the client's own fault",
+            status=400,
+            body=flat("max_tokens must be at least 1, got 0."),
+            kind=FailureKind.BAD_REQUEST,
+        ),
+        Form(
+            name="the server was started without tools",
+            status=400,
+            body={
+                "error": flat('"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set')
+            },
+            kind=FailureKind.UNAVAILABLE,
+            wait=0,
+            lacks="tools",
+        ),
+        Form(
+            name="it serves another model",
+            status=404,
+            body={"error": flat("The model `x` does not exist.", "NotFoundError", 404)},
+            kind=FailureKind.MISSING_MODEL,
+        ),
+    )
+
+
+def test_its_list_tells_the_window_that_the_server_was_started_with() -> None:
+    entry = {"id": "Qwen/Qwen3-32B", "object": "model", "owned_by": "vllm", "max_model_len": 32768}
+    [model] = Vllm().parse_models({"object": "list", "data": [entry]})
+    assert (model.id, model.context, model.local, model.free) == ("Qwen/Qwen3-32B", 32768, True, True)
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+def test_reasoning_arrives_under_its_new_name_and_its_old_one(name: str) -> None:
+    message = {"role": "assistant", name: "Hm.", "content": None}
+    plain = {"choices": [{"index": 0, "message": message, "finish_reason": "length"}]}
+    chunks = [
+        {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]},
+        {"choices": [{"index": 0, "delta": {name: "Hm."}, "finish_reason": None}]},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]},
+    ]
+
+    async def whole() -> None:
+        async with Upstream() as up:
+            config = {"plugins": {"vllm": {"base_url": up.base_url("vllm")}}}
+            async with make_router(config, plugins={"vllm": Vllm}) as router:
+                body = {"model": "vllm/m1", "messages": HELLO}
+                up.reply("vllm", 200, plain)
+                assert (await router.chat(body))["choices"][0]["message"][name] == "Hm."
+
+    asyncio.run(whole())
+    stream = Stream("vllm", lambda data: pytest.fail(str(data)))
+    for chunk in chunks:
+        stream.feed(event_bytes(chunk))
+    assert stream.state is State.READY
+    assert stream.opening().reasoning == "Hm."
+
+
+def test_a_server_elsewhere_is_not_local_and_cannot_be_called_so() -> None:
+    away = Vllm(ProviderConfig(base_url="https://gpu.example/v1", models=("m",)))
+    assert not away.local
+    assert not any(model.local or model.free for model in away.roster())
+    section = {"base_url": "https://gpu.example/v1", "local": True}
+    with pytest.raises(ConfigError, match="public address"):
+        make_router({"plugins": {"vllm": section}}, plugins={"vllm": Vllm})
+
+
+def test_its_key_is_optional_where_it_is_local() -> None:
+    here = Vllm()
+    here.bind({})
+    assert here.idle() is None
+    away = Vllm(ProviderConfig(base_url="https://gpu.example/v1", local=False))
+    away.bind({})
+    assert "VLLM_API_KEY" in (away.idle() or "")
+
+
+def test_its_facts_have_a_date_and_a_source() -> None:
+    data = Vllm()._data
+    assert data.date
+    assert data.source
