@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 
 import aiohttp
@@ -12,7 +12,7 @@ from attrs import evolve, field, frozen
 
 from routerpool.failures import failure_of_exception
 from routerpool.provider import Provider
-from routerpool.types import Candidate, Model
+from routerpool.types import Candidate, Model, Prices
 
 __all__ = ["Catalog", "Snapshot"]
 
@@ -20,6 +20,9 @@ log = logging.getLogger("routerpool.catalog")
 
 DISCOVER_SECONDS = 3.0
 """A provider that does not list its models within this time keeps the roster it had."""
+
+
+UNPRICED = Prices()
 
 
 @frozen
@@ -48,7 +51,15 @@ class Catalog:
         self._models: dict[str, tuple[Model, ...]] = {name: tuple(p.roster()) for name, p in providers.items()}
         self._asked: dict[str, float] = {}
         self._learned: dict[tuple[str, str], dict[str, bool]] = {}
+        self._stated: Mapping[str, Prices] = {}
+        self._listed: Mapping[str, Prices] = {}
+        self._watchers: list[Callable[[], None]] = []
         self.snapshot = self._make()
+
+    def watch(self, heed: Callable[[], None]) -> Callable[[], None]:
+        """Call `heed` at every new snapshot, until what this returns is called; it must neither raise nor wait."""
+        self._watchers.append(heed)
+        return lambda: self._watchers.remove(heed)
 
     def replace(self, provider: str, models: Sequence[Model]) -> bool:
         """Take a provider's models; whether that made a new snapshot."""
@@ -56,8 +67,17 @@ class Catalog:
         if self._models.get(provider) == models:
             return False
         self._models[provider] = models
-        self.snapshot = self._make()
+        self._swap()
         return True
+
+    def price(self, listed: Mapping[str, Prices], *, stated: Mapping[str, Prices] | None = None) -> None:
+        """Take prices by candidate key, instead of those of the last call; they hold for models that come later too.
+
+        `stated` goes before what a model brings itself; `listed` is for models that bring no price at all.
+        """
+        if (listed, stated or {}) != (self._listed, self._stated):
+            self._listed, self._stated = dict(listed), dict(stated or {})
+            self._swap()
 
     def learn(self, candidate: Candidate, capability: str, able: bool) -> None:
         """Take what traffic has shown of a candidate: a claim that is found wrong, or one that nobody had made."""
@@ -67,7 +87,7 @@ class Catalog:
         learned = self._learned.setdefault((candidate.provider, candidate.model.id), {})
         if learned.get(capability) is not able:
             learned[capability] = able
-            self.snapshot = self._make()
+            self._swap()
 
     async def refresh(self, session: aiohttp.ClientSession, *, all_of_them: bool = False) -> None:
         """Ask the providers whose turn it is for their models, at once; silence is noted and changes nothing."""
@@ -95,15 +115,29 @@ class Catalog:
             self.silent.pop(provider.name, None)
             self.replace(provider.name, models)
 
+    def _swap(self) -> None:
+        self.snapshot = self._make()
+        for heed in tuple(self._watchers):
+            heed()
+
     def _make(self) -> Snapshot:
         return Snapshot(
             tuple(
-                Candidate(provider=name, model=self._with_learned(name, model))
+                self._candidate(Candidate(provider=name, model=model))
                 for name in self.providers
                 for model in self._models[name]
             )
         )
 
-    def _with_learned(self, provider: str, model: Model) -> Model:
+    def _candidate(self, candidate: Candidate) -> Candidate:
+        """A candidate with what traffic has shown of it, and with the price that others know."""
+        provider, model = candidate.provider, candidate.model
         learned = self._learned.get((provider, model.id))
-        return evolve(model, capabilities={**model.capabilities, **learned}) if learned else model
+        if learned:
+            model = evolve(model, capabilities={**model.capabilities, **learned})
+        prices = self._stated.get(candidate.key)
+        if prices is None and model.prices == UNPRICED:
+            prices = self._listed.get(candidate.key)
+        if prices is not None:
+            model = evolve(model, prices=prices)
+        return candidate if model is candidate.model else Candidate(provider=provider, model=model)

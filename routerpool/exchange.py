@@ -170,38 +170,42 @@ class Exchange:
         journey.committed = True
         journey.arrival.commit()
         await journey.to_client(journey.sink.open(journey.served()))
-        failure = await self._relay(stream, upstream, rewriting)
-        if failure is not None:
-            return failure
-        if rewriting is not None and (rest := rewriting.end()):
-            await journey.to_client(journey.sink.write(rest))
+        rest = await self._relay(stream, upstream, rewriting)
+        if stream.failure is not None:
+            return stream.failure
+        if rewriting is not None:
+            rest = (rewriting.block(rest) if rest else b"") + rewriting.end()
         await self._succeed(stream.usage or journey.estimated(stream.output_estimate()))
-        await journey.to_client(journey.sink.close())
+        self.deadline.why = "client_slow"
+        await journey.to_client(journey.sink.close(rest))
         return None
 
-    async def _relay(self, stream: Stream, upstream: Upstream, rewriting: Rewriting | None) -> Failure | None:
-        """Pass the stream on; why it broke, if it did. This loop is the price of every chunk: keep it bare."""
+    async def _relay(self, stream: Stream, upstream: Upstream, rewriting: Rewriting | None) -> bytes:
+        """Pass the stream on; what comes with its end is handed back, to go out with the end in one piece.
+
+        This loop is the price of every chunk: keep it bare.
+        """
         idle, deadline, write, read = self.limits.idle_seconds, self.deadline, self.journey.sink.write, upstream.chunk
         deadline.last(self.limits.stream_seconds, "stream")
         out, ended = stream.open(), False
         deadline.set(idle, "idle")
         while True:
-            if out:
+            if out and not stream.ended:
                 deadline.why = "client_slow"
                 try:
                     await write(rewriting.block(out) if rewriting else out)
                 except GONE:
                     raise DeadlinePassed("client_gone") from None
-                deadline.why = "idle"
+                deadline.why, out = "idle", b""
             if ended or stream.state is not State.OPEN:
-                return stream.failure
+                return out
             data = b"" if stream.ended else await read()
             if data:
                 out = stream.feed(data)
                 if stream.progress:  # comments and empty chunks are no progress: a stall behind them still shows
                     deadline.set(idle, "idle")
             else:
-                out, ended = stream.end(), True
+                out, ended = out + stream.end(), True
 
     async def _break_off(self, failure: Failure) -> None:
         """The client has seen a part: end its stream so that nobody can take the part for the whole."""

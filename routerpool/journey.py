@@ -55,8 +55,8 @@ class Sink(Protocol):
     async def fail(self, error: RequestError) -> None:
         """End an open stream with an error that its reader cannot take for an end."""
 
-    async def close(self) -> None:
-        """End an open stream with its terminal marker."""
+    async def close(self, rest: bytes) -> None:
+        """End an open stream with the last of its events, if some are left, and its terminal marker."""
 
 
 class Arrival:

@@ -63,6 +63,12 @@ class Watch:
             self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
 
 
+class EventStream(web.StreamResponse):
+    """A stream whose head goes out together with its first events, which are here when it is opened."""
+
+    _send_headers_immediately = False  # aiohttp's own switch: its plain Response has it off, and StreamResponse on
+
+
 class HttpSink:
     """Sends an answer to one HTTP client in the chat-completions dialect."""
 
@@ -86,7 +92,7 @@ class HttpSink:
 
     async def open(self, served: Served) -> None:
         """Send the head of an event stream."""
-        response = web.StreamResponse(
+        response = EventStream(
             headers={
                 "Content-Type": "text/event-stream; charset=utf-8",
                 "Cache-Control": "no-cache",
@@ -102,14 +108,13 @@ class HttpSink:
         """Say what broke, and end without the terminal marker."""
         await self._end(error_event(error))
 
-    async def close(self) -> None:
-        """Send the terminal marker."""
-        await self._end(DONE)
+    async def close(self, rest: bytes) -> None:
+        """Send what is left, the terminal marker and the end of the body in one piece."""
+        await self._end(rest + DONE)
 
     async def _end(self, last: bytes) -> None:
-        await self.write(last)
         if self.response is not None:
-            await self.response.write_eof()
+            await self.response.write_eof(last)
 
     def _headers(self, served: Served) -> dict[str, str]:
         headers = {"X-Router-Request-Id": served.request_id, **self._extra}

@@ -50,7 +50,7 @@ class PlainSink:
     async def fail(self, error: RequestError) -> None:
         """See `open`."""
 
-    async def close(self) -> None:
+    async def close(self, rest: bytes) -> None:
         """See `open`."""
 
 
@@ -85,8 +85,10 @@ class EventSink:
         """Let the reader meet the error where the stream broke."""
         await self._queue.put(error)
 
-    async def close(self) -> None:
-        """The end is told by `done`."""
+    async def close(self, rest: bytes) -> None:
+        """Queue what is left; the end is told by `done`."""
+        if rest:
+            await self._queue.put(rest)
 
     def done(self, task: asyncio.Future[None]) -> None:
         """The request is over: an error that nobody has told yet, then the end."""

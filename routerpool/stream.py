@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from itertools import takewhile
 from typing import Any
 
 from routerpool.sse import Cutter, event_data, split_events
@@ -120,10 +121,10 @@ class Stream:
         """
         self.progress = False
         if self._template is not None and self.state is State.OPEN and self._cutter.clean:
-            alike = self._template.chunks_in(data)
-            if alike is not None:
-                self._count(*alike)
-                self.bytes_out += len(data)
+            end, number, content = self._template.run(data)
+            if end == len(data):
+                self._count(number, content)
+                self.bytes_out += end
                 return data
         if self._done or self.over:
             return b""
@@ -186,6 +187,13 @@ class Stream:
         out: list[bytes] = []
         start, place, end = 0, 0, len(block)
         while place < end:
+            if self._template is not None and self.state in BEGUN:
+                place, number, content = self._template.run(block, place)
+                if number:
+                    self._count(number, content)
+                    if self.over:
+                        break
+                    continue
             blank = block.find(b"\n\n", place)
             stop = blank + 2 if blank >= 0 else end  # behind the last event only blank lines may be left
             if self.state in BEGUN and block.startswith(b"data: {", place) and self._glance(block[place:stop]):
@@ -272,7 +280,7 @@ class Stream:
             self.state = State.READY
             # What an event weighs beside its text, to estimate tokens when the provider reports no usage.
             self._overhead = max(len(event) - len(delta.text) - len(delta.reasoning), 0)
-        return not (self._strip_usage and usage is not None and parsed.get("choices") == [])
+        return not (self._strip_usage and "usage" in parsed and parsed.get("choices") == [])
 
     def _fail(self, kind: FailureKind, what: str) -> None:
         self.broken(Failure(kind=kind, message=f"{self._name}: {what}"))
@@ -306,25 +314,32 @@ class Template:
             return None
         return template if alone and _content_of(filled) else None
 
-    def chunks_in(self, data: bytes) -> tuple[int, bool] | None:
-        """How many whole chunks these bytes are that all fit, and whether they bring any text; None if one does not.
+    def run(self, data: bytes, place: int = 0) -> tuple[int, int, bool]:
+        """How far from `place` whole chunks go that all fit, how many they are, and whether they bring any text.
 
         Whatever takes a closer look is left to the parser: escapes, quotes, control characters, broken UTF-8.
         """
-        head, tail, length = self._head, self._tail, self._length
-        if not (data.startswith(head) and data.endswith(tail)) or len(data) < length + len(tail):
-            return None
-        number, inner = 1, data[length : -len(tail)]
-        if tail in inner:
-            parts = inner.split(tail + head)
-            number, inner = len(parts), b"".join(parts)
-        try:
-            text = inner.decode()
-        except ValueError:
-            return None
-        if '"' in text or "\\" in text or not text.isprintable():
-            return None
-        return number, bool(text)
+        head, tail, length, after = self._head, self._tail, self._length, len(self._tail)
+        ends, texts = [place], []
+        while data.startswith(head, ends[-1]):
+            start = ends[-1] + length
+            end = data.find(b"\n\n", start) + 2
+            if end < start + after or not data.endswith(tail, start, end):
+                break
+            texts.append(data[start : end - after])
+            ends.append(end)
+        if texts and not _plain(b"".join(texts)):
+            texts = list(takewhile(_plain, texts))
+        return ends[len(texts)], len(texts), any(texts)
+
+
+def _plain(text: bytes) -> bool:
+    """Whether this may stand in a JSON string as it is, and means just itself there."""
+    try:
+        decoded = text.decode()
+    except ValueError:
+        return False
+    return '"' not in decoded and "\\" not in decoded and (decoded.isprintable() or not decoded)
 
 
 def _content_of(event: Any) -> bool | None:

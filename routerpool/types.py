@@ -189,11 +189,16 @@ class ChatRequest:
 
 @frozen(kw_only=True, slots=True)
 class Finding:
-    """Something a scanner saw: which rule, in which part of the request, and a redacted excerpt, never the thing."""
+    """Something a scanner saw: which rule, in which part of the request, and a redacted excerpt, never the thing.
+
+    `line` and `column` count from 1, within the part.
+    """
 
     rule: str
     part: str
     redacted: str
+    line: int = 1
+    column: int = 1
 
 
 @frozen(kw_only=True, slots=True)
@@ -403,7 +408,7 @@ class Usage:
         return self.input_uncached + self.input_cached + self.cache_write + self.cache_write_1h
 
     def joined(self, later: Usage) -> Usage:
-        """This and what is told of the same answer later, where each is told in parts: the larger of every count.
+        """One usage of two that are told of the same answer, one after the other: the larger of each count.
 
         Anthropic's streams tell the prompt at their beginning and the output, which grows, towards their end.
         """

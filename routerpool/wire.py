@@ -215,8 +215,8 @@ NAMED_STATUS: Mapping[str, int] = {
 """What names of errors mean as a status, for those that come inside a 200 and give no number."""
 
 BARE_ERROR = frozenset(
-    ("message", "code", "type", "param", "status", "statusCode", "status_code", "raw_status_code", "documentation_url")
-    + ("id", "request_id", "requestId", "trace_id", "object", "error_code")
+    {"message", "code", "type", "param", "status", "statusCode", "status_code", "raw_status_code", "error_code"}
+    | {"documentation_url", "id", "request_id", "requestId", "trace_id"}
 )
 """The fields of an error without a wrapping; a body with any other beside `message` is something else."""
 
@@ -248,7 +248,9 @@ def _unusual_error(body: Mapping[str, Any]) -> Any:
         return response.get("error")
     if "detail" in body or "title" in body:  # problem documents, and FastAPI's short form of them
         detail = body.get("detail")
-        return detail if isinstance(detail, dict) else {"message": detail or body["title"], "code": body.get("status")}
+        return (
+            detail if isinstance(detail, dict) else {"message": detail or body.get("title"), "code": body.get("status")}
+        )
     if isinstance(message, str) and (body.get("object") == "error" or body.get("type") == "error" or _bare(body)):
         return {name: value for name, value in body.items() if value not in ("error", None)}
     if body.get("success") is False and not body.get("errors"):
@@ -257,7 +259,7 @@ def _unusual_error(body: Mapping[str, Any]) -> Any:
 
 
 def _bare(body: Mapping[str, Any]) -> bool:
-    return "object" not in body and body.keys() <= BARE_ERROR
+    return body.keys() <= BARE_ERROR
 
 
 def _status(*bodies: Mapping[str, Any]) -> int | None:
@@ -301,47 +303,66 @@ def read_usage(body: Any) -> Usage | None:
         return None
     raw = body.get("usage")
     if not isinstance(raw, dict):
+        if "choices" in body and "x_groq" not in body and "timings" not in body:
+            return None
         raw = _usage_elsewhere(body)
         if raw is None:
             return None
     if "prompt_tokens" not in raw:
         return _read_input_tokens(raw)
     prompt, output = _count(raw, "prompt_tokens"), _count(raw, "completion_tokens")
-    cached = written = long_written = reasoning = 0
-    if len(raw) > 3:  # more than prompt, completion and total
-        cached, written, long_written = _cache_counts(raw, raw.get("prompt_tokens_details"))
-        reasoning = _reasoning(raw.get("completion_tokens_details"))
+    details, spent = raw.get("prompt_tokens_details"), raw.get("completion_tokens_details")
+    cached = written = long_written = 0
+    cost = None
+    if len(raw) > 3 + (details is not None) + (spent is not None):  # more than OpenAI's own fields
+        cached, written, long_written = _cache_counts(raw, details)
+        cost = _stated_cost(raw)
+    elif type(details) is dict:
+        cached = _count(details, "cached_tokens")
+        written = _count(details, "cache_write_tokens") if "cache_write_tokens" in details else 0
     if not cached and "timings" in body:
         cached = _llamacpp_cached(body["timings"])
+    reasoning = _reasoning(spent) if spent else 0
     kept = cached + written + long_written
-    over = _count(raw, "total_tokens") - prompt - output
-    if over > 0 and prompt:
-        if over == kept:  # a translator of Anthropic's, whose prompt leaves them out
-            prompt += kept
-        elif not reasoning or over == reasoning:  # Gemini and xAI leave the reasoning out of what they bill as output
-            output, reasoning = output + over, over
+    total = raw.get("total_tokens")
+    if type(total) is int and total > prompt + output:
+        prompt, output, reasoning = _completed(prompt, output, reasoning, kept, min(total, MOST_TOKENS))
     if not (prompt or output):
         return None
     return Usage(
-        input_uncached=max(prompt - kept, 0),
+        input_uncached=prompt - kept if prompt > kept else 0,
         input_cached=cached,
         cache_write=written,
         cache_write_1h=long_written,
         output=output,
         reasoning=reasoning,
-        cost=_stated_cost(raw) if len(raw) > 3 else None,
+        cost=cost,
         source="reported",
     )
+
+
+def _completed(prompt: int, output: int, reasoning: int, kept: int, total: int) -> tuple[int, int, int]:
+    """Prompt, output and reasoning, where the total is more than the first two: something is not in either."""
+    over = total - prompt - output
+    if not prompt:
+        return over, output, reasoning
+    if not output:
+        return prompt, over, reasoning
+    if over == kept:  # a translator of Anthropic's format, whose prompt leaves out what the cache had or got
+        return prompt + kept, output, reasoning
+    if not reasoning or over == reasoning:  # Gemini and xAI leave the reasoning out of the output, and bill it as such
+        return prompt, output + over, over
+    return prompt, output, reasoning
 
 
 def _read_input_tokens(raw: Mapping[str, Any]) -> Usage | None:
     """The usage of Anthropic's Messages and of OpenAI's Responses, whose names are alike and mean different things."""
     prompt, output = _count(raw, "input_tokens"), _count(raw, "output_tokens")
-    if not (prompt or output):
-        return None
     details = raw.get("input_tokens_details")
     cached, written, long_written = _cache_counts(raw, details)
-    kept = cached + written + long_written if details is not None or "total_tokens" in raw else 0
+    if not (prompt or output or cached or written or long_written):
+        return None
+    kept = cached + written + long_written if isinstance(details, dict) else 0
     return Usage(
         input_uncached=max(prompt - kept, 0),
         input_cached=cached,

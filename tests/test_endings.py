@@ -187,7 +187,7 @@ class Listening(Kept):
     async def fail(self, error: RequestError) -> None:
         await self._hear("fail")
 
-    async def close(self) -> None:
+    async def close(self, rest: bytes) -> None:
         await self._hear("close")
 
     async def _hear(self, what: str) -> None:

@@ -150,7 +150,7 @@ class Kept:
     async def fail(self, error: RequestError) -> None:
         self.told.append("fail")
 
-    async def close(self) -> None:
+    async def close(self, rest: bytes) -> None:
         self.told.append("close")
 
 

@@ -553,8 +553,8 @@ class Kept:
         self.body += error_event(error)
         self.error = error
 
-    async def close(self) -> None:
-        self.body += DONE
+    async def close(self, rest: bytes) -> None:
+        self.body += rest + DONE
 
 
 @define
