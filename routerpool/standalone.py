@@ -96,8 +96,9 @@ def serve(
     host = host or config.host
     check_exposure(config, host)
     listener = bind(host, config.port if port is None else port)
-    url = url_of(config, host, listener)
-    serve_socket(router, listener, load=load, ready=None if ready is None else lambda: ready(router, url))
+    with listener:  # a mistake in the configuration may show before anybody serves it
+        url = url_of(config, host, listener)
+        serve_socket(router, listener, load=load, ready=None if ready is None else lambda: ready(router, url))
 
 
 def serve_socket(
