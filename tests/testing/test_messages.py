@@ -139,9 +139,6 @@ def test_usage_in_either_form_is_told_in_anthropics() -> None:
 
 @pytest.mark.parametrize("label", sorted(label for label, fault in FAULTS.items() if fault.plain == "O"))
 def test_a_healthy_answer_is_healthy_here_too(label: str) -> None:
-    if label in ("slow:0.3", "kaclose"):
-        pytest.skip("slow, or about connections only")
-
     async def body(up: Upstream, ask: Callable[..., Awaitable[Answer]]) -> None:
         up.always("p", label)
         status, plain = await ask()
