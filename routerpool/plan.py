@@ -16,8 +16,8 @@ from routerpool.provider import may_see
 from routerpool.record import cost_of
 from routerpool.request import needs_of, session_of
 from routerpool.sections import Config, Profile
-from routerpool.tokens import estimate_tokens
-from routerpool.types import Caller, Candidate, ChatRequest, Features, Hints, Plan, Privacy, Score, Tier, Veto
+from routerpool.tokens import estimate_tokens, surely_fits
+from routerpool.types import Caller, Candidate, ChatRequest, Features, Hints, Later, Plan, Privacy, Score, Tier, Veto
 
 __all__ = ["CORE_VETOES", "Planner", "Selection"]
 
@@ -32,6 +32,9 @@ CORE_VETOES = (
     "not_in_profile",
 )
 """The stable codes of the core's own vetoes."""
+
+NO_WINDOW = 1 << 62
+"""The smallest context window where none is known."""
 
 MANY_CHOICES = 4096
 """How many names are remembered with what they mean; globs and an `unknown_model` give clients endless ones."""
@@ -159,16 +162,16 @@ class Planner:
         asked = request.hints.privacy or Privacy.PUBLIC
         features = Features(
             task=request.hints.task,
-            prompt_tokens=estimate_tokens(request.messages, request.params.get("tools")),
+            prompt_tokens=Later(lambda: estimate_tokens(request.messages, request.params.get("tools"))),
             needs=needs_of(request),
             privacy=max(self.config.privacy.default, profile.privacy, request.caller.privacy, asked),
-            session=session_of(request),
+            session=Later(lambda: session_of(request)),
         )
         for impl in self.hooks.impls["classify"]:
             known = await self.hooks.run(impl, request, features)
             if known is None:
                 continue
-            if not isinstance(known.privacy, Privacy) or not isinstance(known.prompt_tokens, int):
+            if not known.sound():
                 self.hooks.fault(impl, "answered with features whose privacy or tokens are none")
                 continue
             if known.privacy < features.privacy:
@@ -206,7 +209,7 @@ class Planner:
             listed = _listed(candidate, profile.models) if profile.models else 0
             order[candidate.key] = (first + (listed or 0), _tier_distance(candidate, profile.tier), position)
         windows = [candidate.model.context for candidate in eligible if candidate.model.context]
-        return Field(tuple(eligible), tuple(vetoes), min(windows, default=1 << 62), order)
+        return Field(tuple(eligible), tuple(vetoes), min(windows, default=NO_WINDOW), order)
 
     def _standing_veto(self, candidate: Candidate, selection: Selection) -> Veto | None:
         profile = selection.profile
@@ -247,7 +250,8 @@ class Planner:
             tests.append(lambda c: _forbidden(c, request.hints.forbidden))
         if features.needs and not field_.all_capable(features.needs):
             tests.append(lambda c: _incapable(c, features.needs))
-        if features.prompt_tokens > field_.smallest_window:
+        window = field_.smallest_window
+        if window < NO_WINDOW and not surely_fits(request.messages, window) and features.prompt_tokens > window:
             tests.append(lambda c: _too_small(c, features.prompt_tokens))
         if profile.cost == "budget":
             tests.append(lambda c: _too_dear(c, request, features, profile.budget_usd or 0.0))

@@ -269,11 +269,18 @@ def session_of(request: ChatRequest) -> str:
         return blake2b(b"\0".join(parts), digest_size=12).hexdigest()
     for message in request.messages:
         role, content = message["role"], message.get("content")
-        text = content if isinstance(content, str) else serialised(content).decode()
+        text = content if isinstance(content, str) else _written(content)
         parts.append(f"{role}\0{len(text)}\0{text[:TELLING]}".encode("utf-8", "replace"))
         if role == "user":
             break
     return blake2b(b"\0".join(parts), digest_size=12).hexdigest()
+
+
+def _written(value: Any) -> str:
+    try:
+        return dumps(value).decode()
+    except TypeError:  # nested too deeply to be sent, which `serialised` tells
+        return ""
 
 
 def serialised(value: Any) -> bytes:

@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from random import Random
 from typing import Any, Self
 
 import aiohttp
@@ -196,13 +197,11 @@ class Router:
             arrival.deadline.close()
             self._open.discard(arrival)
 
-    async def turn_away(self, request_id: str, caller: Caller) -> None:
-        """Refuse a request before its body is read if no place is left, so that a flood costs little."""
-        refused = self.admission.refusal()
-        if refused is not None:
-            unread = ChatRequest(id=request_id, model="", messages=(), caller=caller)
-            await self._refused(_unplanned(unread), Arrival(loop=self._loop))
-            raise refused
+    async def turn_away(self, refused: RequestError, request_id: str, caller: Caller) -> None:
+        """Refuse a request before its body is read, so that a flood costs little."""
+        unread = ChatRequest(id=request_id, model="", messages=(), caller=caller)
+        await self._refused(_unplanned(unread), Arrival(loop=self._loop))
+        raise refused
 
     async def _enter(self, request: ChatRequest, arrival: Arrival) -> None:
         hints = request.hints
@@ -360,9 +359,13 @@ def _has(impls: tuple[Impl, ...], instance: Instance) -> bool:
     return any(impl.instance is instance for impl in impls)
 
 
+IDS = Random()
+os.register_at_fork(after_in_child=IDS.seed)
+
+
 def new_id() -> str:
     """An id for one request, as it stands in headers, errors and records."""
-    return os.urandom(16).hex()
+    return f"{IDS.getrandbits(128):032x}"
 
 
 def _unplanned(request: ChatRequest) -> Plan:

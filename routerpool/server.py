@@ -271,7 +271,8 @@ class Server:
         generation, request_id = self.generation, new_id()
         sink = HttpSink(request, self.watch, self._cors(request.headers.get("Origin")), tell=generation.tell)
         try:
-            await generation.router.turn_away(request_id, caller)
+            if (refused := generation.router.admission.refusal()) is not None:
+                await generation.router.turn_away(refused, request_id, caller)
             body = await read_json(request, generation.limit)
             asked = parse_chat(body, request_id=request_id, headers=request.headers.items(), caller=caller)
             await generation.router.handle(asked, sink)

@@ -15,7 +15,15 @@ from operator import mul
 
 import orjson
 
-__all__ = ["IMAGE_TOKENS", "MESSAGE_TOKENS", "WEIGHTS", "count_classes", "estimate_tokens", "text_tokens"]
+__all__ = [
+    "IMAGE_TOKENS",
+    "MESSAGE_TOKENS",
+    "WEIGHTS",
+    "count_classes",
+    "estimate_tokens",
+    "surely_fits",
+    "text_tokens",
+]
 
 MESSAGE_TOKENS = 4
 """What a chat template puts around a message."""
@@ -170,6 +178,17 @@ def estimate_tokens(messages: Sequence[Mapping[str, object]], tools: Sequence[ob
     if tools:
         texts.append(_written(tools))
     return max(1, round(fixed + text_tokens(texts)))
+
+
+def surely_fits(messages: Sequence[Mapping[str, object]], window: int) -> bool:
+    """Whether messages of nothing but plain text fit a window without a closer look: no character is over 2."""
+    size = 0
+    for message in messages:
+        content = message.get("content")
+        if not isinstance(content, str) or len(message) > 2:  # parts or calls, to be looked at
+            return False
+        size += 2 * len(content) + MESSAGE_TOKENS
+    return size <= window
 
 
 def _add_parts(content: object, texts: list[str]) -> int:
