@@ -60,7 +60,7 @@ class Engine:
     ) -> None:
         self.services = Services(config, hooks, providers, session, self.record, learn)
         self.retries = Retries()
-        self._behind: set[asyncio.Task[None]] = set()
+        self._behind: set[asyncio.Future[Any]] = set()
 
     async def run(self, plan: Plan, profile: Profile, sink: Sink, arrival: Arrival | None = None) -> None:
         """Carry out a plan; raises RequestError when the sink got nothing and will get nothing."""
@@ -71,15 +71,18 @@ class Engine:
 
     async def record(self, record: UsageRecord) -> None:
         """Hand a record to the plugins; waits 50 ms at most, then lets it finish behind the answer."""
-        if not self.services.hooks.impls["record_usage"]:
+        hooks, waiting = self.services.hooks, []
+        for impl in hooks.impls["record_usage"]:
+            if impl.is_async:
+                waiting.append(hooks.run(impl, record))
+            else:
+                hooks.call(impl, record)
+        if not waiting:
             return
-        task = asyncio.ensure_future(self._record(record))
+        task = asyncio.ensure_future(asyncio.gather(*waiting))
         self._behind.add(task)
         task.add_done_callback(self._behind.discard)
         await asyncio.wait((task,), timeout=RECORD_SECONDS)
-
-    async def _record(self, record: UsageRecord) -> None:
-        await self.services.hooks.collect("record_usage", record)
 
     async def drain(self) -> None:
         """Wait for the records that are still on their way."""

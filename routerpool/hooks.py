@@ -278,22 +278,39 @@ class Hooks:
 
     async def run(self, impl: Impl, *args: Any) -> Any:
         """Call one hook; a fault is counted and answered with None, or refuses the request of a required plugin."""
-        started = perf_counter()
+        if not impl.is_async:
+            return self.call(impl, *args)
+        steps = Steps(impl.call(*args), impl.instance.tasks, self.loop)
         try:
-            result = self._called(impl, args)
-            if impl.is_async:
-                steps = Steps(result, impl.instance.tasks, self.loop)
+            if not steps.first():
                 async with asyncio.timeout(self.seconds):
-                    result = await steps
-                held = steps.longest
-            else:
-                held = perf_counter() - started
+                    await steps
         except BaseException as error:
-            on_purpose = impl.hook in SAYS_NO.get(type(error), ())  # a refused request, a slot that is taken
-            if on_purpose or ours_to_end(error):
-                raise
-            self.fault(impl, locate(error))
-            return None
+            return self._failed(impl, error)
+        return self._told(impl, steps.result, steps.longest)
+
+    def call(self, impl: Impl, *args: Any) -> Any:
+        """The same for a hook that is not async."""
+        started, loop = perf_counter(), self.loop
+        before = impl.instance.tasks.enter(loop) if loop is not None else None
+        try:
+            result = impl.call(*args)
+            if type(result) is GeneratorType:
+                result = list(result)
+        except BaseException as error:
+            return self._failed(impl, error)
+        finally:
+            if loop is not None:
+                loop.set_task_factory(before)
+        return self._told(impl, result, perf_counter() - started)
+
+    def _failed(self, impl: Impl, error: BaseException) -> None:
+        on_purpose = impl.hook in SAYS_NO.get(type(error), ())  # a refused request, a slot that is taken
+        if on_purpose or ours_to_end(error):
+            raise error
+        self.fault(impl, locate(error))
+
+    def _told(self, impl: Impl, result: Any, held: float) -> Any:
         if held > SLOW_SECONDS:
             impl.instance.slow += 1
             log.warning("plugin %s held the loop for %.0f ms in %s", impl.instance.name, held * 1e3, impl.hook)
@@ -302,23 +319,11 @@ class Hooks:
             return None
         return result
 
-    def _called(self, impl: Impl, args: tuple[Any, ...]) -> Any:
-        loop = self.loop
-        if loop is None:
-            result = impl.call(*args)
-            return list(result) if type(result) is GeneratorType else result
-        before = impl.instance.tasks.enter(loop)
-        try:
-            result = impl.call(*args)
-            return list(result) if type(result) is GeneratorType else result
-        finally:
-            loop.set_task_factory(before)
-
     async def collect(self, hook: str, *args: Any) -> list[tuple[Impl, Any]]:
         """Ask all implementations one after the other; those that answered, with their answers."""
         answers = []
         for impl in self.impls[hook]:
-            result = await self.run(impl, *args)
+            result = await self.run(impl, *args) if impl.is_async else self.call(impl, *args)
             if result is not None:
                 answers.append((impl, result))
         return answers
@@ -367,7 +372,7 @@ class Hooks:
                 try:
                     life = impl.call(router)
                     async with asyncio.timeout(OPEN_SECONDS):
-                        await Steps(anext(life), impl.instance.tasks, self.loop)
+                        await _stepped(anext(life), impl, self.loop)
                 except BaseException as error:
                     if ours_to_end(error):
                         raise
@@ -386,7 +391,7 @@ class Hooks:
     async def _close(self, impl: Impl, life: AsyncIterator[None]) -> None:
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await Steps(anext(life), impl.instance.tasks, self.loop)
+                await _stepped(anext(life), impl, self.loop)
         except StopAsyncIteration:
             return
         except BaseException as error:
@@ -414,6 +419,12 @@ class Hooks:
                 who = f"plugin {instance.name!r} of {instance.distribution} {instance.version}"
                 raise PluginError(f"{who} fails in {hook}: {type(error).__name__}: {error}") from error
         return gathered
+
+
+async def _stepped(coroutine: Any, impl: Impl, loop: asyncio.AbstractEventLoop | None) -> None:
+    steps = Steps(coroutine, impl.instance.tasks, loop)
+    if not steps.first():
+        await steps
 
 
 HOOKS: tuple[str, ...] = tuple(

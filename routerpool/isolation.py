@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable, Coroutine, Generator
-from functools import partial
 from time import perf_counter
 from typing import Any
 from weakref import WeakSet
@@ -75,31 +74,48 @@ class Tasks:
 
 
 class Steps:
-    """Awaits a hook's coroutine step by step: the longest time it held the loop in one go, and the tasks it started."""
+    """Drives a hook's coroutine step by step: the longest time it held the loop in one go, and the tasks it started.
 
-    __slots__ = ("_coroutine", "_loop", "_tasks", "longest")
+    `first` takes the first step at once. Most hooks end with it; only for the others it takes a task's awaiting, and
+    somebody's limit on it.
+    """
+
+    __slots__ = ("_coroutine", "_loop", "_tasks", "_waited", "longest", "result")
 
     def __init__(self, coroutine: Any, tasks: Tasks, loop: asyncio.AbstractEventLoop | None) -> None:
         self._coroutine = coroutine
         self._tasks = tasks
         self._loop = loop
+        self._waited: Any = None
         self.longest = 0.0
+        self.result: Any = None
+
+    def first(self) -> bool:
+        """Take the first step; whether it was the last one, and `result` is there."""
+        return self._step(self._coroutine.send, None)
+
+    def _step(self, go: Callable[[Any], Any], what: Any) -> bool:
+        started, loop = perf_counter(), self._loop
+        before = self._tasks.enter(loop) if loop is not None else None
+        try:
+            self._waited = go(what)
+        except StopIteration as end:
+            self.result = end.value
+            return True
+        finally:
+            if loop is not None:
+                loop.set_task_factory(before)
+            self.longest = max(self.longest, perf_counter() - started)
+        return False
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        step: Callable[[], Any] = partial(self._coroutine.send, None)
-        loop = self._loop
-        while True:
-            started = perf_counter()
-            before = self._tasks.enter(loop) if loop is not None else None
+        """The rest of the way, after the first step."""
+        ended = False
+        while not ended:
             try:
-                waited = step()
-            except StopIteration as end:
-                return end.value
-            finally:
-                if loop is not None:
-                    loop.set_task_factory(before)
-                self.longest = max(self.longest, perf_counter() - started)
-            try:
-                step = partial(self._coroutine.send, (yield waited))
+                sent = yield self._waited
             except BaseException as error:  # a cancellation too is the coroutine's to take
-                step = partial(self._coroutine.throw, error)
+                ended = self._step(self._coroutine.throw, error)
+            else:
+                ended = self._step(self._coroutine.send, sent)
+        return self.result
