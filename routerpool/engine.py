@@ -136,10 +136,10 @@ class Run:
                 await self.journey.record()
                 await self.journey.to_client(self.sink.plain(answer, self.journey.served()))
                 return
-        if not plan.ranked:
-            raise refusal(plan)
         if self.hooks.impls["begin"]:
             await self.hooks.collect("begin", plan.request, plan)
+        if not plan.ranked:
+            raise refusal(plan)
         await self._attempts()
 
     async def _attempts(self) -> None:

@@ -285,7 +285,7 @@ def intercept(request: ChatRequest, plan: Plan) -> Answer | None:
 
 @hookspec
 def begin(request: ChatRequest, plan: Plan) -> None:
-    """Take note of an intent before anything is sent.
+    """Take note of an intent before anything is sent, or refused because `plan.ranked` is empty.
 
     Example::
 

@@ -421,7 +421,7 @@ def test_hook_begin() -> None:
 
         @hookimpl
         async def begin(self, request: ChatRequest, plan: Plan) -> None:
-            self.begun.append((request.id, plan.ranked[0].key))
+            self.begun.append((request.id, plan.ranked[0].key if plan.ranked else ""))
             assert self.chats() == [0, 0]
 
     async def visit(house: House) -> None:
@@ -429,6 +429,11 @@ def test_hook_begin() -> None:
         await house.chat()
         assert mine(house).begun == [(house.record.request_id, "one/m1")]
         assert house.router.hooks.instances["mine"].faults == 0
+        mine(house).chats = lambda: [0, 0]
+        with pytest.raises(RequestError):
+            await house.chat(router={"forbidden": ["*"]})
+        refused = house.witness.records[1].request_id
+        assert mine(house).begun[1:] == [(refused, "")], "also of a request that nobody may answer"
 
     live(Plugin, visit)
 
