@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from routerpool.provider import ProviderConfig as ProviderConfig
     from routerpool.provider_data import ModelData as ModelData
     from routerpool.router import Router as Router
+    from routerpool.scanning import Match as Match
+    from routerpool.scanning import ScannerConfig as ScannerConfig
+    from routerpool.scanning import TextScanner as TextScanner
     from routerpool.server import ROUTER as ROUTER
     from routerpool.server import create_app as create_app
     from routerpool.server import setup as setup
@@ -63,6 +66,7 @@ _HOMES = {
     "provider": ("OpenAIProvider", "Provider", "ProviderConfig"),
     "provider_data": ("ModelData",),
     "router": ("Router",),
+    "scanning": ("Match", "ScannerConfig", "TextScanner"),
     "server": ("ROUTER", "create_app", "setup"),
     "types": (
         "Answer",

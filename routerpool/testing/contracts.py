@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from routerpool.testing.provider_contract import Got, ProviderContract, Rig
+from routerpool.testing.scanner_contract import ScannerContract
 from routerpool.testing.strategy_contract import StrategyContract
 
-__all__ = ["Got", "ProviderContract", "Rig", "StrategyContract"]
+__all__ = ["Got", "ProviderContract", "Rig", "ScannerContract", "StrategyContract"]

@@ -1,0 +1,242 @@
+"""Finds keys, tokens and passwords in every part of a request, so that they stay where they are.
+
+The rules are data (secrets.toml), and any gitleaks file may be named beside them. Where google-re2 is installed it does
+the looking, otherwise Python's `re`; both find the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from attrs import field, frozen
+
+from routerpool import Level, Probe, Report, hookimpl
+from routerpool.scanning import Match, ScannerConfig, TextScanner
+from routerpool_secrets.engine import Found, engine_for
+from routerpool_secrets.rules import Rule, chosen, load, own_rules
+from routerpool_secrets.values import JUDGES, LONGEST_NAME, entropy_of, is_example, names_no_secret, text_of
+
+__all__ = ["Secrets", "SecretsConfig"]
+
+LONGEST_KEY = 16 << 10
+"""Bytes after its first line in which the end of a private key is looked for."""
+
+SHORTEST_KEY = 32
+"""Characters of base64 without which a key's first line is only talk of one."""
+
+UNSEEN = re.compile("[\u00ad\u034f\u061c\u115f\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
+"""Characters that nobody sees, and that would keep a pattern from matching."""
+
+KEY_BODY = re.compile(rb"(?:[A-Za-z0-9+/=\s:,.()<>@\\-]|(?<=\\)[nr])*")
+KEY_END = re.compile(rb"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+HEX = re.compile(rb" ?[0-9a-f]{0,64}")
+WIDE = re.compile("[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a]")
+NARROW = {0xFF01 + at: 0x21 + at for at in range(94)}
+"""Full-width letters, which models read like others."""
+
+CONTINUING = bytes(range(0x80, 0xC0))
+BASE64 = re.compile(rb"[A-Za-z0-9+/=]")
+
+
+@frozen(kw_only=True)
+class SecretsConfig(ScannerConfig):
+    """What is looked for, and what follows."""
+
+    rules: tuple[Path, ...] = field(default=(), metadata={"help": "gitleaks files whose rules are looked for as well"})
+    builtin: bool = field(default=True, metadata={"help": "Whether the plugin's own rules are looked for"})
+    without: tuple[str, ...] = field(default=(), metadata={"help": "Rules or classes of rules to leave out"})
+    allow: tuple[str, ...] = field(default=(), metadata={"help": "Patterns of values that are no secrets here"})
+    engine: Literal["auto", "re2", "re"] = field(
+        default="auto", metadata={"help": "What looks: google-re2, Python's re, or the former where it is installed"}
+    )
+
+
+class Secrets(TextScanner):
+    """The scanner of secrets."""
+
+    Config: ClassVar[type[ScannerConfig]] = SecretsConfig
+    shortest = 8
+    named = True
+
+    def __init__(self, config: SecretsConfig | None = None, *, name: str = "secrets") -> None:
+        config = config or SecretsConfig()
+        self._auto = config.engine == "auto"
+        self._rules = self._chosen(config)
+        self._by_id = {rule.id: rule for rule in self._rules}
+        try:
+            self._allowed = [re.compile(pattern.encode()) for pattern in config.allow]
+        except re.error as error:
+            raise ValueError(f"`allow` has a pattern that cannot be read: {error}") from error
+        try:
+            self._engine = engine_for(self._rules, config.engine)
+        except ImportError as error:
+            raise ValueError("engine: re2 needs google-re2; pip install 'routerpool-secrets[re2]'") from error
+        super().__init__(config, name=name)
+
+    def _chosen(self, config: SecretsConfig) -> tuple[Rule, ...]:
+        rules = chosen(own_rules(), config.without) if config.builtin else ()
+        taken = {rule.id for rule in rules}
+        for path in config.rules:
+            try:
+                more = load(path)
+            except OSError as error:
+                raise ValueError(f"`rules` names {path}, which cannot be read: {error.strerror}") from error
+            for rule in chosen(more, config.without):
+                rules += chosen([rule], (), "gitleaks-" if rule.id in taken else "")
+        if not rules:
+            raise ValueError("no rule is left to look for; take out `builtin: false` or name files in `rules`")
+        return rules
+
+    # What the core asks
+
+    def find(self, text: str) -> Iterable[Match]:
+        """The secrets in a text."""
+        if text.isascii():
+            return self._matches(text)
+        if WIDE.search(text):
+            text = text.translate(NARROW)
+        if UNSEEN.search(text):
+            seen = [at for at, sign in enumerate(text) if not UNSEEN.match(sign)]
+            stripped = "".join(text[at] for at in seen)
+            return [Match(rule, seen[start], seen[end - 1] + 1) for rule, start, end in self._matches(stripped)]
+        return self._matches(text)
+
+    def rules(self) -> Iterable[str]:
+        """The ids of all rules in use."""
+        return self._by_id
+
+    def class_of(self, rule: str) -> str:
+        """The class of a rule."""
+        return self._by_id[rule].kind
+
+    def prefix_of(self, rule: str) -> str:
+        """What is public of every secret of this rule."""
+        return self._by_id[rule].prefix
+
+    @hookimpl
+    def check(self, probe: Probe) -> Iterable[Report]:
+        """Which engine looks, for how many rules."""
+        name = self._engine.name
+        yield Report(level=Level.OK, text=f"{len(self._rules)} rules are looked for by {name}")
+        if name == "re" and self._auto:
+            yield Report(
+                level=Level.NOTE,
+                text="google-re2 is not installed, so that scanning takes more time",
+                cure="pip install 'routerpool-secrets[re2]'",
+            )
+
+    # What is in a text
+
+    def _matches(self, text: str) -> list[Match]:
+        data = text.encode("utf-8", "surrogatepass")
+        spans: list[tuple[int, int, Rule]] = []
+        for rule, found in self._engine.matches(data, data.lower()):
+            span = self._secret(rule, found, data)
+            if span is not None:
+                spans.append((*span, rule))
+        if not spans:
+            return []
+        spans = _distinct(spans)
+        if len(data) != len(text):
+            spans = list(_in_characters(spans, data))
+        return [Match(rule.id, start, end) for start, end, rule in spans]
+
+    def _secret(self, rule: Rule, found: Found, data: bytes) -> tuple[int, int] | None:
+        """Where the secret of a match stands, if it is one."""
+        start, end = _group(rule, found)
+        if rule.value in ("pem", "putty"):
+            return _key(rule.value, start, end, data)
+        whole_start, whole_end = found.span()
+        if rule.closed and end == whole_end < len(data) and _word(data[end - 1]) and _word(data[end]):
+            return None
+        secret = data[start:end]
+        if rule.value == "password":
+            secret = secret.rstrip(b",;:.")
+            end = start + len(secret)
+        if start == end or (rule.entropy and entropy_of(secret) <= rule.entropy):
+            return None
+        if rule.own and not self._plausible(rule, secret, data, (whole_start, start, end)):
+            return None
+        if rule.allowed:
+            match, line = data[whole_start:whole_end], _line(data, whole_start, whole_end)
+            if any(allowed.holds(secret, match, line) for allowed in rule.allowed):
+                return None
+        if any(pattern.search(secret) for pattern in self._allowed):
+            return None
+        return start, end
+
+    def _plausible(self, rule: Rule, secret: bytes, data: bytes, at: tuple[int, int, int]) -> bool:
+        """Whether what one of our own rules has found is more than its form."""
+        whole, start, end = at
+        if rule.value == "encoded":
+            return self._hides(secret)
+        if is_example(secret) or (rule.value and not JUDGES[rule.value](secret)):
+            return False
+        if rule.value == "token" and data[end : end + 1] == b"(":  # the name of what is called
+            return False
+        named = rule.id.startswith(("assigned-", "flag-"))
+        return not (named and names_no_secret(data[max(0, whole - LONGEST_NAME) : whole], data[whole:start]))
+
+    def _hides(self, encoded: bytes) -> bool:
+        """Whether base64 stands for a text with a secret in it."""
+        told = text_of(encoded)
+        if told is None:
+            return False
+        found = self._engine.matches(told, told.lower())
+        return any(rule.value != "encoded" and self._secret(rule, match, told) is not None for rule, match in found)
+
+
+def _group(rule: Rule, found: Found) -> tuple[int, int]:
+    """The group that holds the secret: the one that the rule names, else the first that has matched, else all."""
+    numbers = [rule.group] if rule.group else range(1, len(found.groups()) + 1)
+    for number in numbers:
+        if number <= len(found.groups()):
+            span = found.span(number)
+            if span[0] < span[1]:
+                return span
+    return found.span()
+
+
+def _key(kind: str, start: int, end: int, data: bytes) -> tuple[int, int] | None:
+    """A private key from its first line to its last, or as far as it goes; None where there is only a first line."""
+    if kind == "putty":
+        last = data.find(b"Private-MAC:", end, end + LONGEST_KEY)
+        return None if last < 0 else (start, last + len(HEX.match(data, last + 12)[0]) + 12)  # type: ignore[index]  # it always matches
+    last = data.find(b"-----", end, end + LONGEST_KEY)
+    told = data[end:last] if last >= 0 else KEY_BODY.match(data, end, end + LONGEST_KEY)[0].rstrip()  # type: ignore[index]  # so does this
+    if len(BASE64.findall(told[:4096])) < SHORTEST_KEY:
+        return None
+    closing = KEY_END.match(data, last) if last >= 0 else None
+    return start, closing.end() if closing else end + len(told)
+
+
+def _word(byte: int) -> bool:
+    return 48 <= byte <= 57 or 65 <= byte <= 90 or 97 <= byte <= 122 or byte == 95
+
+
+def _line(data: bytes, start: int, end: int) -> bytes:
+    last = data.find(b"\n", end)
+    return data[data.rfind(b"\n", 0, start) + 1 : last if last >= 0 else len(data)]
+
+
+def _distinct(spans: list[tuple[int, int, Rule]]) -> list[tuple[int, int, Rule]]:
+    """Of matches that lie within one another the outer one; of equal ones that of the rule that stands first."""
+    kept: list[tuple[int, int, Rule]] = []
+    for span in sorted(spans, key=lambda span: (span[0], -span[1])):
+        if not kept or span[1] > kept[-1][1]:
+            kept.append(span)
+    return kept
+
+
+def _in_characters(spans: Iterable[tuple[int, int, Rule]], data: bytes) -> Iterator[tuple[int, int, Rule]]:
+    """Places in bytes as places in characters; a character that a match cuts belongs to it."""
+    at = counted = 0
+    for start, end, rule in spans:
+        while 0x80 <= data[start] < 0xC0:
+            start -= 1
+        counted += len(data[at:start].translate(None, CONTINUING))
+        at = start
+        yield counted, counted + len(data[start:end].translate(None, CONTINUING)), rule
