@@ -398,7 +398,9 @@ class House:
             await client.close()
             await runner.cleanup()
             await up.stop()
-            await asyncio.sleep(0.01)
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            if left:  # generations that a reload has just let go close behind the server
+                await asyncio.wait(left, timeout=10)
 
         stack.callback(lambda: self.run(close()))
 

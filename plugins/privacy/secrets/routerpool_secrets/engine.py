@@ -92,7 +92,7 @@ class Re2Engine:
     name = "re2"
 
     def __init__(self, rules: Sequence[Rule]) -> None:
-        import re2  # type: ignore[import-not-found, unused-ignore]  # optional, and needed only here
+        import re2  # type: ignore[import-not-found, import-untyped, unused-ignore]  # optional, and needed only here
 
         options = re2.Options()
         options.encoding = re2.Options.Encoding.LATIN1
