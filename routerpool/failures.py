@@ -33,7 +33,8 @@ LIMITED = frozenset(
 BODY_BYTES = 32 << 10
 """An error says what it is at its beginning."""
 
-SAFE_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{1,63}\Z")
+SAFE_CODE = re.compile(r"[A-Za-z]{2,24}(?:_[A-Za-z]{1,24}){1,6}\Z")
+"""Codes are words joined by underscores; a single word may be one of the prompt's."""
 
 
 @frozen(kw_only=True)

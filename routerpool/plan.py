@@ -177,7 +177,7 @@ class Planner:
             if known.privacy < features.privacy:
                 self.hooks.fault(impl, "tried to lower the privacy class")
                 known = evolve(known, privacy=features.privacy)
-            features = known
+            features = known.in_session_of(features)
         return features
 
     # Who must not

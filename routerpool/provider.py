@@ -161,6 +161,9 @@ class OpenAIProvider:
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         """What an answer that is none means; the data file's error forms come first."""
         failure = failure_of_answer(self.name, status, headers, body, patterns=self.patterns, specs=self._specs)
+        if failure.answer is not None and self._key and self._key.encode() in failure.answer.body:
+            hidden = failure.answer.body.replace(self._key.encode(), b"[key]")  # its own words may quote our key
+            failure = evolve(failure, answer=evolve(failure.answer, body=hidden))
         return failure if failure.pool is None else evolve(failure, pool=self.pool_key(failure.pool))
 
     def parse_models(self, payload: Any) -> list[Model]:

@@ -114,6 +114,7 @@ class Server:
         self._control = control
         self._swapping = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
+        self._stopping: set[asyncio.Future[None]] = set()
 
     @property
     def router(self) -> Router:
@@ -176,6 +177,7 @@ class Server:
             for task in tuple(self._retiring):
                 task.cancel()
             await asyncio.gather(*self._retiring, return_exceptions=True)
+            await asyncio.gather(*self._stopping, return_exceptions=True)  # what an old generation still closes
             await self.router.stop()
 
     async def _drain(self, app: web.Application) -> None:
@@ -217,7 +219,10 @@ class Server:
         except TimeoutError:
             log.warning("an old generation still had requests when its time was up")
         finally:
-            await asyncio.shield(router.stop())
+            stop = asyncio.ensure_future(router.stop())
+            self._stopping.add(stop)
+            stop.add_done_callback(self._stopping.discard)
+            await asyncio.shield(stop)
 
     async def _take_switches(self, router: Router) -> None:
         """Take over what was switched on or off with `persist: true`."""

@@ -253,6 +253,10 @@ class Features:
         """Which conversation this is a turn of."""
         return _worked_out(self._session)
 
+    def in_session_of(self, other: Features) -> Features:
+        """These features, in the same conversation as others if a plugin has lost it."""
+        return self if self._session else evolve(self, session=other._session)
+
     def sound(self) -> bool:
         """Whether a plugin has left these of the types that they are."""
         known = isinstance(self._prompt_tokens, (int, Later)) and isinstance(self._session, (str, Later))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from routerpool import OpenAIProvider, ProviderConfig
 from routerpool.failures import Pattern, failure_of_answer, failure_of_exception
 from routerpool.types import Failure, FailureKind
 
@@ -103,3 +104,18 @@ def test_an_exception_is_told_by_its_kind_and_never_by_its_text() -> None:
     told = failure_of_exception("p", ConnectionResetError("sk-canary"))
     assert (told.kind, told.message) == (FailureKind.SERVER, "p: the connection broke")
     assert failure_of_exception("p", RuntimeError("sk-canary")).message == "p: RuntimeError"
+
+
+@pytest.mark.parametrize("word", ["falcon", "falcon-7f3a-the-secret-plan", "xk_live_4eC39Hq", "two words"])
+def test_a_code_that_may_be_a_word_of_the_prompt_is_not_told(word: str) -> None:
+    body = json.dumps({"error": {"message": "no", "type": word, "code": word}}).encode()
+    assert word not in failure_of_answer("lab", 500, {}, body).message
+
+
+def test_a_refusal_that_quotes_our_key_reaches_the_client_without_it() -> None:
+    provider = OpenAIProvider(ProviderConfig(base_url="http://127.0.0.1:1/v1", api_key_env="LAB_KEY"), name="lab")
+    provider.bind({"LAB_KEY": "key-of-ours-123"})
+    failure = provider.failure(400, {}, b'{"error": {"message": "bad request with key-of-ours-123"}}')
+    assert failure.answer is not None
+    assert b"key-of-ours-123" not in failure.answer.body
+    assert json.loads(failure.answer.body)

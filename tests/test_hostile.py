@@ -554,7 +554,7 @@ def test_no_body_is_answered_with_anything_but_an_answer_or_the_reason_why_not()
                 assert runner.run(judge(at, raw)) is None, raw
 
             check()
-            assert min(verdicts.values()) > 30, "bodies of all sorts were sent"
+            assert min(verdicts.values()) > 10, "bodies of all sorts were sent"
         finally:
             runner.run(context.__aexit__(None, None, None))
 
