@@ -60,7 +60,7 @@ def _npm_lock(rng: random.Random) -> str:
     packages = {
         f"node_modules/{noun(rng)}-{noun(rng)}": {
             "version": _version(rng),
-            "resolved": f"https://registry.npmjs.org/{noun(rng)}/-/{noun(rng)}-{_version(rng)}.tgz",
+            "resolved": f"https://packages.example.org/{noun(rng)}/-/{noun(rng)}-{_version(rng)}.tgz",
             "integrity": f"sha512-{_b64(rng, 64)}",
         }
         for _ in range(5)
