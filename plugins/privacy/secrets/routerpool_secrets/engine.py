@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -123,8 +124,12 @@ class Re2Engine:
                     yield rule, found
 
 
-def engine_for(rules: Sequence[Rule], wanted: str = "auto") -> Engine:
-    """The engine by name: auto takes google-re2 where it is installed."""
+@lru_cache(maxsize=4)
+def engine_for(rules: tuple[Rule, ...], wanted: str = "auto") -> Engine:
+    """The engine by name: auto takes google-re2 where it is installed.
+
+    It keeps nothing of a text, so generations with the same rules share one: a reload compiles nothing anew.
+    """
     if wanted == "re2" or (wanted == "auto" and find_spec("re2") is not None):
         return Re2Engine(rules)
     return PythonEngine(rules)

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from routerpool_secrets import Secrets, SecretsConfig
+from routerpool_secrets.engine import engine_for
 from routerpool_secrets.rules import load, own_rules
 from routerpool_secrets.values import entropy_of
 
@@ -33,6 +34,12 @@ SHARED = Path(os.environ.get("ROUTERPOOL_SHARED", Path(__file__).parents[4].pare
 GITLEAKS = SHARED / "data" / "gitleaks" / "gitleaks.toml"
 with_re2 = pytest.mark.skipif(importlib.util.find_spec("re2") is None, reason="google-re2 is not installed")
 with_gitleaks = pytest.mark.skipif(not GITLEAKS.exists(), reason="the shared gitleaks file is not here")
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled_yet() -> None:
+    """Each test compiles for itself: some pretend that an engine is not there."""
+    engine_for.cache_clear()
 
 
 def some(count: int, of: str = LETTERS) -> str:
@@ -399,3 +406,9 @@ def test_every_rule_of_gitleaks_own_file_can_be_loaded() -> None:
 
 def test_entropy_is_shannons() -> None:
     assert [entropy_of(value) for value in (b"", b"aaaa", b"ab", b"abcd")] == [0.0, 0.0, 1.0, 2.0]
+
+
+def test_two_generations_with_the_same_rules_share_what_is_compiled() -> None:
+    one, two, other = Secrets(), Secrets(), Secrets(SecretsConfig(without=("jwt",)))
+    assert one._engine is two._engine
+    assert one._engine is not other._engine
