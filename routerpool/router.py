@@ -17,7 +17,7 @@ from routerpool import config as configuration
 from routerpool.admission import Admission
 from routerpool.catalog import Catalog
 from routerpool.config import Config, Problems
-from routerpool.connection import Connections
+from routerpool.connection import HEADER_BYTES, Connections
 from routerpool.deadline import DeadlinePassed
 from routerpool.detection import zero_config
 from routerpool.engine import Engine
@@ -143,8 +143,8 @@ class Router:
                     cookie_jar=aiohttp.DummyCookieJar(),
                     auto_decompress=False,
                     trust_env=False,
-                    max_field_size=32 << 10,
-                    max_line_size=32 << 10,
+                    max_field_size=HEADER_BYTES,
+                    max_line_size=HEADER_BYTES,
                 )
             )
             stack.push_async_callback(self.store.close)
