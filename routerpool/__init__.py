@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from routerpool.errors import RequestError as RequestError
     from routerpool.errors import RouterpoolError as RouterpoolError
     from routerpool.errors import Unavailable as Unavailable
+    from routerpool.guide import ASSIGNMENT as ASSIGNMENT
+    from routerpool.guide import middleware as middleware
+    from routerpool.handover import Assignment as Assignment
+    from routerpool.handover import Handover as Handover
     from routerpool.hookspecs import Rewriter as Rewriter
     from routerpool.hookspecs import hookimpl as hookimpl
     from routerpool.provider import OpenAIProvider as OpenAIProvider
@@ -65,6 +69,8 @@ _HOMES = {
     "hookspecs": ("Rewriter", "hookimpl"),
     "provider": ("OpenAIProvider", "Provider", "ProviderConfig"),
     "provider_data": ("ModelData",),
+    "handover": ("Assignment", "Handover"),
+    "guide": ("ASSIGNMENT", "middleware"),
     "router": ("Router",),
     "scanning": ("Match", "ScannerConfig", "TextScanner"),
     "server": ("ROUTER", "create_app", "setup"),

@@ -62,12 +62,22 @@ class Engine:
         self.retries = Retries()
         self._behind: set[asyncio.Future[Any]] = set()
 
-    async def run(self, plan: Plan, profile: Profile, sink: Sink, arrival: Arrival | None = None) -> None:
-        """Carry out a plan; raises RequestError when the sink got nothing and will get nothing."""
+    async def run(
+        self,
+        plan: Plan,
+        profile: Profile,
+        sink: Sink,
+        arrival: Arrival | None = None,
+        exchange: Callable[[Journey, Attempt], Exchange] = Exchange,
+    ) -> None:
+        """Carry out a plan; raises RequestError when the sink got nothing and will get nothing.
+
+        `exchange` makes what asks one candidate; a host that forwards itself has its own.
+        """
         if arrival is None:
             arrival = Arrival()
             sink.watch(arrival.deadline.leave)
-        await Run(self, plan, profile, sink, arrival).carry_out()
+        await Run(self, plan, profile, sink, arrival, exchange).carry_out()
 
     async def record(self, record: UsageRecord) -> None:
         """Hand a record to the plugins; waits 50 ms at most, then lets it finish behind the answer."""
@@ -93,8 +103,17 @@ class Engine:
 class Run:
     """One request's attempts, one after the other."""
 
-    def __init__(self, engine: Engine, plan: Plan, profile: Profile, sink: Sink, arrival: Arrival) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        plan: Plan,
+        profile: Profile,
+        sink: Sink,
+        arrival: Arrival,
+        exchange: Callable[[Journey, Attempt], Exchange],
+    ) -> None:
         self.engine = engine
+        self.exchange = exchange
         self.hooks = engine.services.hooks
         self.plan = plan
         self.profile = profile
@@ -163,6 +182,11 @@ class Run:
             if tried is None:
                 return
             attempt, failure = tried
+            if attempt.candidate is not candidate:  # a host has asked another one than we said
+                queue.appendleft(candidate)
+                candidate = attempt.candidate
+                if candidate in queue:
+                    queue.remove(candidate)
             decision = await self._decide(attempt, failure, queue)
             if decision is Decision.STOP:
                 await self._stop(failure)
@@ -194,7 +218,9 @@ class Run:
                     await self._reserve(attempt, entered)
                 if impls["mutate"]:
                     request = await self._mutate(attempt)
-                failure = await Exchange(self.journey, attempt).run(request)
+                exchange = self.exchange(self.journey, attempt)
+                failure = await exchange.run(request)
+                attempt = exchange.attempt
             except Unavailable as error:
                 failure = Failure(kind=FailureKind.UNAVAILABLE, message=error.reason, retry_after=error.retry_after)
         finally:
@@ -202,9 +228,9 @@ class Run:
                 await self._leave(entered)
         if failure is None:
             return None
-        self.journey.tried.append((candidate, failure))
+        self.journey.tried.append((attempt.candidate, failure))
         if failure.lacks is not None:
-            self.engine.services.learn(candidate, failure.lacks, False)
+            self.engine.services.learn(attempt.candidate, failure.lacks, False)
         return attempt, failure
 
     async def _reserve(self, attempt: Attempt, entered: list[tuple[Impl, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable
 
 import aiohttp
 from attrs import evolve
@@ -57,10 +58,9 @@ class Exchange:
 
     async def run(self, request: ChatRequest) -> Failure | None:
         """Send `request`; the failure, or None when the client has been answered, well or brokenly."""
-        journey, provider, candidate = self.journey, self.provider, self.candidate
-        if not may_see(provider, candidate, journey.plan.features.privacy, self.config.privacy.remote_allows):
-            log.error("%s was planned for a request that it may not see; it was not sent", candidate.key)
-            return Failure(kind=FailureKind.FORBIDDEN, message=f"{candidate.key} may not see this privacy class")
+        journey, provider = self.journey, self.provider
+        if (forbidden := self.forbidden()) is not None:
+            return forbidden
         journey.sent += 1
         upstream: Upstream | None = None
         failure: Failure | None
@@ -72,8 +72,8 @@ class Exchange:
                     self.deadline.set(min(wait, journey.budget_left()), "first_event")
                 else:
                     self.deadline.set(self.limits.answer_seconds, "answer")
-                upstream = await provider.send(self.attempt, request, journey.services.session())
-                failure = await self._exchange(upstream)
+                upstream = await self.send(request)
+                failure = await self.answered(upstream)
         except DeadlinePassed as passed:
             if passed.why in CLIENT_LEFT:
                 raise
@@ -94,15 +94,28 @@ class Exchange:
         elif failure is None or not journey.committed:
             return failure
         else:
-            await self._break_off(failure)
+            await self.break_off(failure)
         return None
 
-    async def _exchange(self, upstream: Upstream) -> Failure | None:
+    def forbidden(self) -> Failure | None:
+        """Why this candidate must not be sent this request after all: the check behind all plans and plugins."""
+        candidate, privacy = self.candidate, self.journey.plan.features.privacy
+        if may_see(self.provider, candidate, privacy, self.config.privacy.remote_allows):
+            return None
+        log.error("%s was planned for a request that it may not see; it was not sent", candidate.key)
+        return Failure(kind=FailureKind.FORBIDDEN, message=f"{candidate.key} may not see this privacy class")
+
+    def send(self, request: ChatRequest) -> Awaitable[Upstream]:
+        """Send the request on its way; a host that forwards itself does this in its own manner."""
+        return self.provider.send(self.attempt, request, self.journey.services.session())
+
+    async def answered(self, upstream: Upstream) -> Failure | None:
+        """Pass on an answer whose head is here; a Failure when it is none."""
         if not 200 <= upstream.status < 300:
             body = await read_all(upstream, ERROR_BODY_BYTES)
             return self.provider.failure(upstream.status, upstream.headers, body)
         if not self.attempt.request.stream:
-            return await self._plain(upstream)
+            return await self.plain(upstream)
         content_type = upstream.headers.get("Content-Type", "")
         if "html" in content_type or "json" in content_type:
             body = await read_all(upstream, ERROR_BODY_BYTES)
@@ -111,7 +124,8 @@ class Exchange:
             return self._no_answer(f"answered a stream with {content_type[:40]}")
         return await self._streamed(upstream)
 
-    async def _plain(self, upstream: Upstream) -> Failure | None:
+    async def plain(self, upstream: Upstream) -> Failure | None:
+        """Pass on a plain answer."""
         journey = self.journey
         body = await read_all(upstream, self.limits.upstream_bytes)
         try:
@@ -134,7 +148,7 @@ class Exchange:
         if rewriting is not None:
             body = rewriting.answer(body)
         said = len(opening.text) + len(opening.reasoning)
-        await self._succeed(read_usage(parsed) or journey.estimated(max(said // 4, 1)))
+        await self.succeed(read_usage(parsed) or journey.estimated(max(said // 4, 1)))
         await journey.to_client(
             journey.sink.plain(Answer(status=200, content_type="application/json", body=body), journey.served())
         )
@@ -175,7 +189,7 @@ class Exchange:
             return stream.failure
         if rewriting is not None:
             rest = (rewriting.block(rest) if rest else b"") + rewriting.end()
-        await self._succeed(stream.usage or journey.estimated(stream.output_estimate()))
+        await self.succeed(stream.usage or journey.estimated(stream.output_estimate()))
         self.deadline.why = "client_slow"
         await journey.to_client(journey.sink.close(rest))
         return None
@@ -207,7 +221,7 @@ class Exchange:
             else:
                 out, ended = out + stream.end(), True
 
-    async def _break_off(self, failure: Failure) -> None:
+    async def break_off(self, failure: Failure) -> None:
         """The client has seen a part: end its stream so that nobody can take the part for the whole."""
         journey = self.journey
         failure = evolve(failure, kind=FailureKind.INTERRUPTED, first_byte_sent=True)
@@ -253,7 +267,8 @@ class Exchange:
             rewriters.append((None, Disclosure(model, router)))
         return Rewriting(self.hooks, rewriters) if rewriters else None
 
-    async def _succeed(self, usage: Usage) -> None:
+    async def succeed(self, usage: Usage) -> None:
+        """The answer is complete: tell those who learn from it, and record it."""
         self.journey.usage = usage
         self.journey.outcome = Outcome.ANSWERED
         if self.hooks.impls["on_success"]:

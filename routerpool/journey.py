@@ -127,7 +127,8 @@ class Journey:
     def answered_by(self, candidate: Candidate) -> None:
         """Take note of who answers, and of when the first byte could go out."""
         self.answering = candidate
-        self.first_byte = perf_counter()
+        if self.first_byte is None:  # else a host has told it
+            self.first_byte = perf_counter()
 
     def served(self) -> Served:
         """What the headers tell."""

@@ -41,6 +41,7 @@ from routerpool.wire import loads
 __all__ = [
     "ModelData",
     "OpenAIProvider",
+    "Outgoing",
     "Provider",
     "ProviderConfig",
     "may_be_local",
@@ -102,6 +103,15 @@ class ProviderConfig:
         default=False, metadata={"help": "its key belongs to another account: no quota is shared with other instances"}
     )
     headers: dict[str, str] = field(factory=dict, metadata={"help": "more headers for every request"}, repr=False)
+
+
+@frozen(kw_only=True)
+class Outgoing:
+    """What would be posted and where, for a host that posts it itself. The headers hold the provider's key."""
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: Mapping[str, Any] = field(repr=False)
 
 
 class OpenAIProvider:
@@ -265,10 +275,7 @@ class OpenAIProvider:
     async def send(self, attempt: Attempt, request: ChatRequest, session: aiohttp.ClientSession) -> Upstream:
         """POST the adapted body to `/chat/completions`."""
         model = attempt.candidate.model
-        body = sent_body(request, model.id)
-        self.params.apply(body)
-        if self._no_stream_options:
-            body.pop("stream_options", None)
+        body = self._body(request, model)
         said = self._session_line(attempt)
         upstream = HttpUpstream(await self._target.post(session, serialised(self.adapt(body, model)), said))
         if upstream.status not in (400, 422) or "stream_options" not in body or _asks_usage(request):
@@ -281,6 +288,24 @@ class OpenAIProvider:
         self._no_stream_options = True
         body.pop("stream_options")
         return HttpUpstream(await self._target.post(session, serialised(self.adapt(body, model)), said))
+
+    def outgoing(self, attempt: Attempt, request: ChatRequest) -> Outgoing | None:
+        """What `send` posts and where; None for a provider that sends in a way of its own."""
+        if type(self).send is not OpenAIProvider.send:
+            return None
+        model = attempt.candidate.model
+        headers = dict(self._headers)
+        name, _, value = self._session_line(attempt).decode().strip().partition(": ")
+        if name:
+            headers[name] = value
+        return Outgoing(url=str(self._url), headers=headers, body=self.adapt(self._body(request, model), model))
+
+    def _body(self, request: ChatRequest, model: Model) -> dict[str, Any]:
+        body = sent_body(request, model.id)
+        self.params.apply(body)
+        if self._no_stream_options:
+            body.pop("stream_options", None)
+        return body
 
     def _session_line(self, attempt: Attempt) -> bytes:
         """The header that keeps a conversation together there; our hash of it, never the client's own name for it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
@@ -22,16 +22,31 @@ from routerpool.deadline import DeadlinePassed
 from routerpool.detection import zero_config
 from routerpool.engine import Engine
 from routerpool.errors import AnswerError, PluginError, RequestError
+from routerpool.exchange import Exchange
 from routerpool.explanation import explain
+from routerpool.handover import Handover, Handovers, HostsExchange, Reported, Told
 from routerpool.hooks import Hooks, Impl, Instance, make
-from routerpool.journey import Arrival, Sink
+from routerpool.journey import Arrival, Journey, Sink
 from routerpool.plan import Planner
 from routerpool.provider import Provider
 from routerpool.record import record_of
 from routerpool.request import parse_chat
+from routerpool.sections import Profile
 from routerpool.sinks import EventSink, PlainSink, parsed_error
 from routerpool.store import Store
-from routerpool.types import Caller, ChatRequest, Features, Level, Outcome, Plan, Probe, Report, Usage
+from routerpool.types import (
+    Attempt,
+    Caller,
+    Candidate,
+    ChatRequest,
+    Features,
+    Level,
+    Outcome,
+    Plan,
+    Probe,
+    Report,
+    Usage,
+)
 from routerpool.wire import dumps, loads
 
 __all__ = ["Router", "Source"]
@@ -65,6 +80,7 @@ class Router:
         self.planner = Planner(config, self.hooks, self.catalog, self.owners)
         self.engine = Engine(config, self.hooks, self.providers, lambda: self.session, self.catalog.learn)
         self.admission = Admission(config.limits)
+        self.handovers = Handovers(config.limits.max_streams, config.limits.report_seconds)
         self.store = Store(config.store)
         self.notes: list[str] = []
         self._open: set[Arrival] = set()
@@ -153,6 +169,7 @@ class Router:
             watch = asyncio.ensure_future(self._keep_catalog(first))
             stack.push_async_callback(_ended, watch)
             stack.push_async_callback(self.engine.drain)
+            stack.push_async_callback(self.handovers.idle)
             await asyncio.wait((first,), timeout=FIRST_LOOK_SECONDS)
             self._stack = stack.pop_all()
 
@@ -175,10 +192,13 @@ class Router:
 
     # What it does
 
-    async def handle(self, request: ChatRequest, sink: Sink) -> None:
+    async def handle(
+        self, request: ChatRequest, sink: Sink, exchange: Callable[[Journey, Attempt], Exchange] = Exchange
+    ) -> None:
         """Answer a request into a sink: admitted, planned, run, recorded.
 
-        Raises RequestError when the sink got nothing; once it has begun, errors go into the sink.
+        Raises RequestError when the sink got nothing; once it has begun, errors go into the sink. `exchange` makes
+        what asks one candidate.
         """
         arrival = Arrival(self.admission.commit, self._loop)
         sink.watch(arrival.deadline.leave)
@@ -187,7 +207,8 @@ class Router:
             if not self.admission.take():
                 await self._enter(request, arrival)
             try:
-                await self._answer(request, sink, arrival)
+                plan, profile = await self._planned(request, arrival)
+                await self.engine.run(plan, profile, sink, arrival, exchange)
             finally:
                 if arrival.opened:
                     self.admission.closed()
@@ -196,6 +217,62 @@ class Router:
         finally:
             arrival.deadline.close()
             self._open.discard(arrival)
+
+    async def plan(
+        self,
+        body: Mapping[str, Any] | ChatRequest,
+        caller: Caller | None = None,
+        *,
+        headers: Iterable[tuple[str, str]] = (),
+        seconds: float | None = None,
+    ) -> Handover:
+        """Decide who answers a body, and leave the forwarding to the host, which must `report` how it went.
+
+        The first candidate's reservations are taken, and given back by the report, or after `seconds`
+        (`limits.report_seconds`). A plan that leaves nobody, and a body that is blocked, is a RequestError.
+        """
+        request = body if isinstance(body, ChatRequest) else self.request(body, caller, headers=headers)
+        arrival = Arrival(loop=self._loop)
+        self._open.add(arrival)
+        try:
+            if (refused := self.handovers.refusal()) is not None:
+                await self.turn_away(refused, request.id, request.caller)
+            plan, profile = await self._planned(request, arrival)
+        except BaseException:
+            self._open.discard(arrival)
+            raise
+
+        def run(handover: Handover) -> asyncio.Future[None]:
+            task = asyncio.ensure_future(self.engine.run(plan, profile, handover, arrival, HostsExchange))
+            task.add_done_callback(lambda _: self._open.discard(arrival))
+            return task
+
+        return await self.handovers.begin(plan, arrival, run, seconds)
+
+    async def report(
+        self,
+        plan: Handover,
+        outcome: Told,
+        *,
+        candidate: Candidate | str | None = None,
+        first_byte_ms: float | None = None,
+    ) -> Candidate | None:
+        """Tell how an attempt of a host's went; the candidate to ask next, None when the request is over.
+
+        `outcome` is a Usage (it answered), a Failure, the provider's whole Answer, which is then judged and rewritten
+        as one of our own, or an Outcome without more. A Failure with `first_byte_sent` ends the request. `candidate`
+        names the one that was asked, where that was not `plan.candidate`; `first_byte_ms` counts from the plan.
+        """
+        await plan.reported(Reported(outcome, self._candidate(candidate), first_byte_ms))
+        return plan.candidate
+
+    def _candidate(self, told: Candidate | str | None) -> Candidate | None:
+        if not isinstance(told, str):
+            return told
+        for candidate in self.catalog.snapshot.candidates:
+            if candidate.key == told:
+                return candidate
+        raise RequestError("invalid_request", f"there is no candidate called {told!a}", param="candidate")
 
     async def turn_away(self, refused: RequestError, request_id: str, caller: Caller) -> None:
         """Refuse a request before its body is read, so that a flood costs little."""
@@ -217,16 +294,15 @@ class Router:
             await self._refused(_unplanned(request), arrival, gone=True)
             raise
 
-    async def _answer(self, request: ChatRequest, sink: Sink, arrival: Arrival) -> None:
+    async def _planned(self, request: ChatRequest, arrival: Arrival) -> tuple[Plan, Profile]:
         try:
-            plan, profile = await self.planner.plan(request)
+            return await self.planner.plan(request)
         except RequestError:
             await self._refused(_unplanned(request), arrival)
             raise
         except asyncio.CancelledError:
             await self._refused(_unplanned(request), arrival, gone=True)
             raise
-        await self.engine.run(plan, profile, sink, arrival)
 
     async def _refused(self, plan: Plan, arrival: Arrival, *, gone: bool = False) -> None:
         record = record_of(
@@ -240,9 +316,15 @@ class Router:
         )
         await self.engine.record(record)
 
-    def request(self, body: Mapping[str, Any], caller: Caller | None = None, **changes: Any) -> ChatRequest:
+    def request(
+        self,
+        body: Mapping[str, Any],
+        caller: Caller | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+        **changes: Any,
+    ) -> ChatRequest:
         """A ChatRequest of a body in OpenAI's form; `changes` replace fields of it."""
-        return parse_chat({**body, **changes}, request_id=new_id(), caller=caller)
+        return parse_chat({**body, **changes}, request_id=new_id(), headers=headers, caller=caller)
 
     async def chat(self, body: Mapping[str, Any], caller: Caller | None = None) -> dict[str, Any]:
         """Answer a chat-completions body with a whole answer; a provider's own refusal is an AnswerError."""
@@ -320,6 +402,7 @@ class Router:
             "candidates": len(self.catalog.snapshot.candidates),
             "admission": self.admission.status(),
             "retries": self.engine.retries.status(),
+            "decisions": self.handovers.status(),
             "store": self.store.status(),
             "notes": self.notes,
         }

@@ -170,6 +170,9 @@ class LimitsConfig:
     idle_seconds: Seconds = field(default=60.0, metadata={"help": "Between two content events of a stream"})
     stream_seconds: Seconds = field(default=3600.0, metadata={"help": "For a whole stream, however lively it is"})
     answer_seconds: Seconds = field(default=600.0, metadata={"help": "For a whole plain answer"})
+    report_seconds: Seconds = field(
+        default=600.0, metadata={"help": "Until a host that forwards itself must have told how an attempt went"}
+    )
     max_concurrent: Count = field(default=100, metadata={"help": "Requests at once before they are answered"})
     max_streams: Count = field(default=1000, metadata={"help": "Answers at once that are being sent"})
     max_waiting: Annotated[int, Range(least=0, most=MANY)] = field(

@@ -51,7 +51,7 @@ TOLD = ", ".join(f"X-Router-{name}" for name in ("Provider", "Model", "Attempts"
 def create_app(config: Source | Router = None) -> web.Application:
     """An application that serves a router under the config's base path. What is wrong is one ConfigError."""
     app = web.Application()
-    server = _server(config)
+    server = serving(config)
     server.attach(app, server.router.config.server.base_path.rstrip("/"), root=True)
     return app
 
@@ -62,14 +62,13 @@ def setup(app: web.Application, config: Source | Router = None, *, prefix: str =
     The routes are the application's own: its middlewares see them, its limits and its runner's settings hold, except
     that bodies may be as large as `limits.request_bytes` says. `/` stays the application's.
     """
-    if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
-        raise ValueError(f"the prefix must begin with a slash and not end with one, such as /llm, not {prefix!r}")
-    server = _server(config)
-    server.attach(app, prefix, root=bool(prefix))
+    server = serving(config)
+    server.mount(app, prefix)
     return server.router
 
 
-def _server(source: Source | Router) -> Server:
+def serving(source: Source | Router) -> Server:
+    """The handlers of a router; those of one that is made here can be reloaded."""
     if isinstance(source, Router):
         return Server(source)
     return Server(Router.of(source), load=lambda: Router.of(source))
@@ -121,6 +120,12 @@ class Server:
         """The router of the generation that takes requests now."""
         return self.generation.router
 
+    def mount(self, app: web.Application, prefix: str) -> None:
+        """Add the routes under a prefix in somebody's application; with "" its root stays its own."""
+        if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
+            raise ValueError(f"the prefix must begin with a slash and not end with one, such as /llm, not {prefix!r}")
+        self.attach(app, prefix, root=bool(prefix))
+
     def attach(self, app: web.Application, prefix: str, *, root: bool) -> None:
         """Add the routes and the router's life to an application."""
         routes: list[tuple[str, str, Inner, Plane]] = [
@@ -151,6 +156,10 @@ class Server:
             for path in (f"{prefix}/", prefix) if prefix else ("/",):
                 app.router.add_get(path, self.guarded(self.root, "open"))
         app.router.add_route("*", prefix + "/v1/{tail:.*}", self.guarded(self.missing, "open"))
+        self.live(app)
+
+    def live(self, app: web.Application) -> None:
+        """Tie the router's life to the application's."""
         app.cleanup_ctx.append(self._life)
         app.on_shutdown.append(self._drain)
         if ROUTER not in app:
@@ -267,12 +276,16 @@ class Server:
             return {}
         return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": TOLD, "Vary": "Origin"}
 
+    def open_for_requests(self) -> None:
+        """Refuse a new request while those under way are waited for."""
+        if self.draining:
+            raise RequestError("shutting_down", "this server is shutting down; try again", retry_after=1)
+
     # For those who ask models
 
     async def chat(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         """`POST /v1/chat/completions`, plain and streamed."""
-        if self.draining:
-            raise RequestError("shutting_down", "this server is shutting down; try again", retry_after=1)
+        self.open_for_requests()
         generation, request_id = self.generation, new_id()
         sink = HttpSink(request, self.watch, self._cors(request.headers.get("Origin")), tell=generation.tell)
         try:

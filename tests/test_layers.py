@@ -65,6 +65,7 @@ LAYERS = (
     "journey",
     "exchange",
     "engine",
+    "handover",
     "admission",
     "sinks",
     "router",
@@ -73,6 +74,7 @@ LAYERS = (
     "responses",
     "plugin_routes",
     "server",
+    "guide",
     "standalone",
     "workers",
     # people
