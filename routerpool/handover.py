@@ -33,7 +33,7 @@ from routerpool.types import (
 )
 from routerpool.upstream import HeardUpstream
 
-__all__ = ["Assignment", "Handover", "Handovers", "Told"]
+__all__ = ["OVER", "Assignment", "Handover", "Handovers", "Told"]
 
 log = logging.getLogger("routerpool.handover")
 
@@ -93,10 +93,10 @@ class Reported(NamedTuple):
 
 
 class Handover:
-    """A plan in a host's hands. `assignment` is the attempt to make now, None when it is over.
+    """A plan in a host's hands. `assignment` is the attempt to make now, to be reported within `seconds`.
 
-    Then `answer` holds what the client gets where the router knows it (a canned answer, or a reported one after all
-    plugins), and `error` what it is told when nobody is left.
+    It is None when all is over; then `answer` holds what the client gets where the router knows it (a canned answer,
+    or a reported one after all plugins), and `error` what it is told when nobody is left.
     """
 
     def __init__(self, plan: Plan, arrival: Arrival, seconds: float) -> None:
@@ -106,7 +106,7 @@ class Handover:
         self.error: RequestError | None = None
         self.expired = False
         self._arrival = arrival
-        self._seconds = seconds
+        self.seconds = seconds
         self._loop = asyncio.get_running_loop()
         self._turn: asyncio.Future[None] = self._loop.create_future()
         self._report: asyncio.Future[Reported] | None = None
@@ -172,7 +172,7 @@ class Handover:
         self._next()
         try:
             with journey.deadline:
-                journey.deadline.set(self._seconds, "report")
+                journey.deadline.set(self.seconds, "report")
                 return await self._report
         finally:
             self.expired = journey.deadline.expired == "report"
@@ -300,12 +300,9 @@ class Handovers:
         message = f"{len(self._open)} plans wait for their reports, and no more are allowed"
         return RequestError("request_queue_full", message, retry_after=1.0)
 
-    def find(self, decision: str) -> Handover:
+    def find(self, decision: str) -> Handover | None:
         """The open handover with this id."""
-        found = self._open.get(decision)
-        if found is None:
-            raise RequestError("not_found", f"there is no open decision {decision!a}: {OVER}", param="id")
-        return found
+        return self._open.get(decision)
 
     def _ended(self, handover: Handover, running: asyncio.Future[None]) -> None:
         self.released += handover.expired

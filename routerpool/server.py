@@ -10,8 +10,10 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from routerpool.access import Access, Plane
+from routerpool.decisions import decided, parse_report, reported
 from routerpool.errors import RequestError, RouterpoolError
 from routerpool.explanation import explain
+from routerpool.handover import OVER
 from routerpool.isolation import locate
 from routerpool.plugin_routes import CALLER, Inner, routes_of
 from routerpool.request import parse_chat
@@ -79,6 +81,7 @@ class Control(Protocol):
 
     worker: str
     """Such as "1 of 2"."""
+    several: bool
 
     def tell(self, message: dict[str, Any]) -> None:
         """Have every other worker do what this one has done."""
@@ -112,6 +115,7 @@ class Server:
         self._load = load
         self._control = control
         self._swapping = asyncio.Lock()
+        self._old: list[Router] = []
         self._retiring: set[asyncio.Task[None]] = set()
         self._stopping: set[asyncio.Future[None]] = set()
 
@@ -136,6 +140,8 @@ class Server:
             ("GET", "/v1/router/status", self.status, "admin"),
             ("GET", "/v1/router/models", self.candidates, "user"),
             ("POST", "/v1/router/explain", self.explain, "user"),
+            ("POST", "/v1/router/decide", self.decide, "user"),
+            ("POST", "/v1/router/report", self.report, "user"),
             ("GET", "/v1/router/profiles", self.profiles, "user"),
             ("GET", "/v1/router/plugins", self.plugins, "admin"),
             ("PUT", "/v1/router/plugins/{name}", self.switch, "admin"),
@@ -213,6 +219,7 @@ class Server:
                 await router.stop()
                 raise
             old, self.generation = self.generation, new
+            self._old.append(old.router)
             for told in self.reloaded:
                 told(router)
             lost = sorted(f"{method} {path}" for method, path in new.plugin_routes.keys() - old.plugin_routes.keys())
@@ -225,9 +232,11 @@ class Server:
         try:
             async with asyncio.timeout(router.config.limits.stream_seconds):
                 await router.admission.idle()
+                await router.handovers.idle()
         except TimeoutError:
             log.warning("an old generation still had requests when its time was up")
         finally:
+            self._old.remove(router)
             stop = asyncio.ensure_future(router.stop())
             self._stopping.add(stop)
             stop.add_done_callback(self._stopping.discard)
@@ -335,6 +344,34 @@ class Server:
         asked = parse_chat(body, request_id=new_id(), headers=request.headers.items(), caller=caller)
         plan, _ = await self.router.planner.plan(asked)
         return json_response(explain(plan))
+
+    async def decide(self, request: web.Request, caller: Caller) -> web.Response:
+        """`POST /v1/router/decide`: whom a host should ask for a chat body that it forwards itself."""
+        self.open_for_requests()
+        if self._control is not None and self._control.several:
+            message = "decisions live in one process; serve with `workers: 1`, or use Router.plan in your own"
+            raise RequestError("not_implemented", message)
+        body = await read_json(request, self.generation.limit)
+        request_id = new_id()
+        try:
+            asked = parse_chat(body, request_id=request_id, headers=request.headers.items(), caller=caller)
+            return json_response(decided(await self.router.plan(asked)))
+        except RequestError as error:
+            error.request_id = request_id
+            raise
+
+    async def report(self, request: web.Request, caller: Caller) -> web.Response:
+        """`POST /v1/router/report`: how an attempt went that `decide` has asked for; whom to ask next."""
+        body = await read_json(request, self.generation.limit)
+        if not isinstance(body, dict) or not isinstance(body.get("id"), str):
+            raise RequestError("invalid_request", "`id` must be the id that `decide` has given", param="id")
+        for router in (*self._old, self.router):  # a decision ends in the generation in which it was made
+            plan = router.handovers.find(body["id"])
+            if plan is not None and plan.plan.request.caller.id == caller.id:
+                told, candidate, first_byte_ms = parse_report(body, plan)
+                await router.report(plan, told, candidate=candidate, first_byte_ms=first_byte_ms)
+                return json_response(reported(plan))
+        raise RequestError("not_found", f"no decision {body['id']!a} is open: {OVER}", param="id")
 
     async def profiles(self, request: web.Request, caller: Caller) -> web.Response:
         """`GET /v1/router/profiles`."""

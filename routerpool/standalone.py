@@ -201,6 +201,7 @@ class WorkerControl:
 
     def __init__(self, wire: socket.socket, number: int, count: int) -> None:
         self.worker = f"{number} of {count}"
+        self.several = count > 1
         self._wire = wire
         self._rest = b""
         wire.setblocking(False)

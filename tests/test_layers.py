@@ -66,6 +66,7 @@ LAYERS = (
     "exchange",
     "engine",
     "handover",
+    "decisions",
     "admission",
     "sinks",
     "router",
