@@ -10,7 +10,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import aiohttp
 from attrs import evolve, field, frozen
@@ -105,13 +105,15 @@ class ProviderConfig:
     headers: dict[str, str] = field(factory=dict, metadata={"help": "more headers for every request"}, repr=False)
 
 
-@frozen(kw_only=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """What would be posted and where, for a host that posts it itself. The headers hold the provider's key."""
 
     url: str
-    headers: Mapping[str, str] = field(repr=False)
-    body: Mapping[str, Any] = field(repr=False)
+    headers: Mapping[str, str]
+    body: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"<Outgoing {self.url}>"
 
 
 class OpenAIProvider:
