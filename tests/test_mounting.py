@@ -6,7 +6,11 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import signal
+import sys
+import threading
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +20,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from routerpool import ROUTER, ConfigError, create_app, setup
+from routerpool import ROUTER, ConfigError, create_app, middleware, setup
 from routerpool.testing import Witness
 from routerpool.testing.upstream import Upstream
 
@@ -216,6 +220,51 @@ async def test_nothing_is_left_behind() -> None:
     assert signals == {number: signal.getsignal(number) for number in signals}
     assert (gc.get_threshold(), gc.get_freeze_count()) == collector
     assert logging.getLogger().handlers == handlers
+
+
+def held() -> dict[str, Any]:
+    """What a process holds that outlives a router which forgets to give it back."""
+    gc.collect()
+    return {
+        "files": len(os.listdir("/proc/self/fd")),  # noqa: PTH208 - a count of names
+        "tasks": len(asyncio.all_tasks()),
+        "threads": threading.active_count(),
+        "signals": [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)],
+        "log handlers": len(logging.getLogger().handlers),
+        "warnings": len(warnings.filters),
+        "path": list(sys.path),
+    }
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are counted in /proc")
+async def test_nothing_is_left_after_a_hundred_mounts_and_shutdowns(tmp_path: Path) -> None:
+    async with Upstream() as up:
+
+        async def round_trip(number: int) -> None:
+            app = web.Application()
+            entry = {"use": "openai_compatible", "base_url": up.base_url("a"), "models": ["m1"]}
+            plugins = {"secrets": {}, "policy": {}, "free_first": {}, "breaker": {}, "a": entry}
+            tree = {"store": f"sqlite:///{tmp_path}/{number % 3}.db", "plugins": plugins}
+            if number % 2:
+                setup(app, tree, prefix="/llm")
+            else:
+                app.middlewares.append(middleware(app, tree, prefix="/llm"))
+            async with hosted(app) as ask:
+                for stream in (False, True):
+                    answer = await ask("POST", "/llm/v1/chat/completions", {**CHAT, "stream": stream})
+                    assert answer == (200, up.expected("a", "m1", stream))
+                await ask("POST", "/llm/v1/router/decide", CHAT)
+
+        for number in range(4):  # what is loaded once: modules, caches, the store's threads
+            await round_trip(number)
+        await up.wait_for("a", open=0)
+        before = held()
+        for number in range(100):
+            await round_trip(number)
+        await up.wait_for("a", open=0)
+        await until(lambda: len(asyncio.all_tasks()) <= before["tasks"])
+
+        assert held() == before
 
 
 async def test_a_host_that_stops_while_an_answer_is_under_way_ends_it_and_closes_everything() -> None:
