@@ -5,25 +5,64 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 from attrs import evolve
 from multidict import CIMultiDict
 
 from routerpool.errors import RequestError, nearest
 from routerpool.explanation import explain
 from routerpool.handover import OVER, Handover, Told
-from routerpool.types import Answer, Candidate, Failure, FailureKind, Outcome
+from routerpool.types import Answer, Candidate, Failure, FailureKind, Outcome, Plan
 from routerpool.wire import dumps, loads, read_usage
 
-__all__ = ["decided", "parse_report", "reported"]
+__all__ = ["Rankings", "decided", "parse_report", "reported"]
+
+ROW = ("candidate", "points", "strategies", "free", "local")
+MANY_RANKINGS = 64
 
 WAYS = ("usage", "failure", "answer", "outcome")
 FIELDS = frozenset({"id", "candidate", "first_byte_ms", *WAYS})
 FAILURE_FIELDS = frozenset({"kind", "status", "headers", "body", "retry_after", "first_byte_sent"})
 
 
-def decided(plan: Handover) -> dict[str, Any]:
-    """A handed-over plan as plain JSON values: whom to ask now, and all that `explain` tells."""
-    return {"id": plan.id, **_turn(plan), "report_within_seconds": plan.seconds, **explain(plan.plan)}
+class Rankings:
+    """The ranked candidates and the vetoes of plans as JSON, made anew only when one of them has changed."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[int, ...], tuple[tuple[Any, ...], orjson.Fragment, orjson.Fragment]] = {}
+
+    def of(self, plan: Plan) -> tuple[orjson.Fragment, orjson.Fragment]:
+        """Both as they stand in an answer; the planner gives the same tuples as long as nothing changes."""
+        made_of = (plan.ranked, plan.opinions, plan.vetoes)
+        key = tuple(map(id, made_of))
+        kept = self._kept.get(key)
+        if kept is None:  # what is kept holds what it is made of, so that no id comes again
+            if len(self._kept) >= MANY_RANKINGS:
+                self._kept.clear()
+            told = explain(plan)
+            ranked = [{name: row[name] for name in ROW} for row in told["ranked"]]
+            kept = made_of, orjson.Fragment(dumps(ranked)), orjson.Fragment(dumps(told["vetoes"]))
+            self._kept[key] = kept
+        return kept[1:]
+
+
+def decided(plan: Handover, rankings: Rankings) -> dict[str, Any]:
+    """A handed-over plan as JSON values: whom to ask now, the others in order with their terms, and who is ruled out.
+
+    What hangs on the request alone (tokens, session, cost) is `explain`'s to tell; a host that forwards has no time.
+    """
+    ranked, vetoes = rankings.of(plan.plan)
+    features = plan.features
+    return {
+        "id": plan.id,
+        **_turn(plan),
+        "report_within_seconds": plan.seconds,
+        "profile": plan.plan.profile,
+        "privacy": features.privacy.name.lower(),
+        "findings": [{"rule": f.rule, "part": f.part, "redacted": f.redacted} for f in features.findings],
+        "ranked": ranked,
+        "vetoes": vetoes,
+    }
 
 
 def reported(plan: Handover) -> dict[str, Any]:

@@ -173,7 +173,7 @@ class HandledExchange(Exchange):
 
     def send(self, request: ChatRequest) -> Awaitable[Upstream]:
         """Hand it to the handler."""
-        assignment = Assignment.of(self.provider, self.attempt, request)
+        assignment = Assignment(self.provider, self.attempt, request)
         return super().send(request) if assignment.outgoing is None else self.guide.carry(assignment)
 
 

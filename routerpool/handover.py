@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from attrs import evolve, field, frozen
+from attrs import evolve
 
 from routerpool.errors import RequestError
 from routerpool.exchange import Exchange
@@ -43,30 +43,32 @@ Told = Usage | Failure | Answer | Outcome
 OVER = "this plan is over: it was reported to its end, or its time was up"
 
 
-@frozen(kw_only=True)
 class Assignment:
-    """One attempt that a host makes: whom to ask, and what to send there, as plugins have changed it.
+    """One attempt that a host makes: whom to ask, and what to send there, as plugins have changed it."""
 
-    `outgoing` is None where the provider speaks a wire format of its own. `failure` makes a Failure of an answer of the
-    provider's that is none.
-    """
+    __slots__ = ("_outgoing", "_provider", "attempt", "request")
 
-    attempt: Attempt
-    request: ChatRequest
-    outgoing: Outgoing | None
-    failure: Callable[[int, Mapping[str, str], bytes], Failure] = field(repr=False)
+    def __init__(self, provider: Provider, attempt: Attempt, request: ChatRequest) -> None:
+        self.attempt = attempt
+        self.request = request
+        self._provider = provider
+        self._outgoing: Outgoing | None = None
 
-    @classmethod
-    def of(cls, provider: Provider, attempt: Attempt, request: ChatRequest) -> Assignment:
-        """What this provider would be sent."""
-        outgoing = getattr(provider, "outgoing", None)
-        made = outgoing(attempt, request) if outgoing else None
-        return cls(attempt=attempt, request=request, outgoing=made, failure=provider.failure)
+    def __repr__(self) -> str:
+        return f"<Assignment {self.candidate.key}>"
 
     @property
     def candidate(self) -> Candidate:
         """Whom to ask."""
         return self.attempt.candidate
+
+    @property
+    def outgoing(self) -> Outgoing | None:
+        """`url`, `headers` (its key among them) and `body`; None for a provider with a wire format of its own."""
+        if self._outgoing is None:
+            make = getattr(self._provider, "outgoing", None)
+            self._outgoing = make(self.attempt, self.request) if make else None
+        return self._outgoing
 
     @property
     def url(self) -> str | None:
@@ -82,6 +84,10 @@ class Assignment:
     def body(self) -> Mapping[str, Any]:
         """What to send, in OpenAI's form; never the client's own body, of which a part may have to stay here."""
         return self.outgoing.body if self.outgoing else sent_body(self.request, self.candidate.model.id)
+
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
+        """What an answer of the provider's means that is none."""
+        return self._provider.failure(status, headers, body)
 
 
 class Reported(NamedTuple):
@@ -152,7 +158,7 @@ class Handover:
     async def begun(self, running: asyncio.Future[None]) -> None:
         """Wait for the first attempt; a plan that is refused is its RequestError."""
         running.add_done_callback(self._over)
-        await asyncio.shield(self._turn)
+        await self._turn
         if self.error is not None:
             raise self.error
 
@@ -163,7 +169,7 @@ class Handover:
             raise RequestError("invalid_request", OVER if self.assignment is None else "it is being reported already")
         self._turn = self._loop.create_future()
         waiting.set_result(report)
-        await asyncio.shield(self._turn)
+        await self._turn
 
     async def attempt(self, assignment: Assignment, journey: Journey) -> Reported:
         """Give the host an attempt to make, and wait for what it tells."""
@@ -229,7 +235,7 @@ class HostsExchange(Exchange):
             return forbidden
         journey = self.journey
         journey.sent += 1
-        report = await self.handover.attempt(Assignment.of(self.provider, self.attempt, request), journey)
+        report = await self.handover.attempt(Assignment(self.provider, self.attempt, request), journey)
         if report.candidate is not None and report.candidate.key != self.candidate.key:
             self._asked(report.candidate)
         told_ms = report.first_byte_ms

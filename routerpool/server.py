@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from routerpool.access import Access, Plane
-from routerpool.decisions import decided, parse_report, reported
+from routerpool.decisions import Rankings, decided, parse_report, reported
 from routerpool.errors import RequestError, RouterpoolError
 from routerpool.explanation import explain
 from routerpool.handover import OVER
@@ -97,6 +97,7 @@ class Generation:
         self.limit = router.config.limits.request_bytes
         self.tell = router.config.transparency != "none"
         self.plugin_routes = routes_of(router.hooks)
+        self.rankings = Rankings()
 
 
 class Server:
@@ -355,7 +356,7 @@ class Server:
         request_id = new_id()
         try:
             asked = parse_chat(body, request_id=request_id, headers=request.headers.items(), caller=caller)
-            return json_response(decided(await self.router.plan(asked)))
+            return json_response(decided(await self.router.plan(asked), self.generation.rankings))
         except RequestError as error:
             error.request_id = request_id
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from attrs import evolve
 
-from routerpool import ChatRequest, Features, Opening, Privacy, hookimpl
+from routerpool import Candidate, ChatRequest, Features, Opening, Privacy, Score, Veto, hookimpl
 from routerpool.server import create_app
 from routerpool.testing.upstream import Upstream
 
@@ -56,13 +56,43 @@ async def test_a_decision_names_whom_to_ask_and_why() -> None:
 
         assert told["candidate"] == A
         assert told["report_within_seconds"] == 600
-        assert {key: told[key] for key in explained} == explained
+        rows = ("candidate", "points", "strategies", "free", "local")
+        assert told["ranked"] == [{name: row[name] for name in rows} for row in explained["ranked"]]
+        assert (told["vetoes"], told["profile"], told["privacy"]) == (explained["vetoes"], "auto", "public")
         assert "body" not in told, "the client's own body may be sent as it is"
         assert [entry["candidate"] for entry in told["ranked"]] == ["a/m1", "b/m1"]
         assert at.router.handovers.status()["open"] == 1
         assert (await report(at, told["id"], usage=USED)).json == {"id": told["id"], "over": True, "candidate": None}
         (record,) = at.witness.records
         assert (record.request_id, record.outcome, record.usage.output) == (told["id"], "answered", 5)
+
+
+class Moody:
+    """Likes another candidate with every request, and forbids one to those who say please."""
+
+    likes = 0.0
+
+    @hookimpl
+    def score(self, candidates: Sequence[Candidate]) -> list[Score]:
+        self.likes = 1 - self.likes
+        return [Score(c, abs(self.likes - i), {"mood": self.likes}) for i, c in enumerate(candidates)]
+
+    @hookimpl
+    def veto(self, request: ChatRequest, candidates: Sequence[Candidate]) -> list[Veto]:
+        return [Veto(c, "rude", "no") for c in candidates if "please" in str(request.messages) and c.provider == "a"]
+
+
+async def test_a_decision_is_told_as_it_was_made_whatever_was_told_before() -> None:
+    profiles = {"auto": {"weights": {"moody": 1}}}
+    async with deciding(plugins={"moody": Moody}, profiles=profiles) as at:
+        first, second = [(await decide(at)).json for _ in range(2)]
+        assert [told["candidate"]["provider"] for told in (first, second)] == ["a", "b"]
+        for told in (first, second):
+            assert told["ranked"][0]["candidate"] == told["candidate"]["candidate"]
+            assert told["ranked"][0]["points"] == 1
+        polite = (await decide(at, messages=[{"role": "user", "content": "please"}])).json
+        assert [veto["candidate"] for veto in polite["vetoes"]] == ["a/m1"]
+        assert [row["candidate"] for row in polite["ranked"]] == ["b/m1"]
 
 
 async def test_a_failure_brings_the_next_candidate() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,8 +27,9 @@ import robustness
 from attrs import Factory, define, frozen
 from load import Load, percentile, run
 from report import Figure, Finding, Report, chart, findings_table, table, write
-from targets import PEERS, NotHere, Target, bare_proxy, routerpool, upstream
+from targets import PEERS, NotHere, Target, bare_proxy, hosts, routerpool, upstream
 
+HERE = Path(__file__).resolve().parent
 CONNECTIONS = 16
 STREAMS, EVENTS = 32, 64
 CROWD, CROWD_EVENTS, CROWD_PAUSE_MS = 1000, 200, 25
@@ -178,6 +180,36 @@ def rounds(targets: Sequence[Target], passing: Target, settings: Settings, measu
         measured.errors[name].update(errors)
 
 
+def in_hosts(ours: Target, others: Sequence[Target], settings: Settings, measured: Measured, config: Path) -> None:
+    """CPU per plain request of 2 KB in somebody's application, beside ours alone in the same moments."""
+    for number in range(-1, settings.rounds):
+        for target in _turn([ours, *others], number):
+            once, seconds = Measured(), settings.seconds if number >= 0 else 0.2
+            plain("2k", 2_000)(target, seconds, once)
+            if number >= 0:
+                measured.errors[target.name].update(once.errors[target.name])
+                measured.values[f"cpu_{target.name}"]["routerpool"] += once.values["cpu_2k"][target.name]
+        tell(".")
+    command = [sys.executable, str(HERE / "host.py"), "--config", str(config), "deciding"]
+    command += ["--seconds", str(settings.seconds)]
+    for _ in range(settings.rounds):
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        measured.values["cpu_plan"]["routerpool"].append(float(done.stdout))
+    for name in ("plan", *(target.name for target in others)):
+        measured.values[f"cpu_{name}"]["alone"] = measured.values["cpu_routerpool"]["routerpool"]
+
+
+def importing(rounds: int, measured: Measured) -> None:
+    """How long `import routerpool` takes in a fresh interpreter, beyond one that imports nothing."""
+    for _ in range(rounds):
+        took = {}
+        for name, code in (("nothing", "pass"), ("routerpool", "import routerpool")):
+            began = time.perf_counter()
+            subprocess.run([sys.executable, "-c", code], check=True)
+            took[name] = time.perf_counter() - began
+        measured.values["import"]["routerpool"].append(took["routerpool"] - took["nothing"])
+
+
 def _turn(targets: Sequence[Target], number: int) -> list[Target]:
     start = number % len(targets)
     return [*targets[start:], *targets[:start]]
@@ -197,6 +229,13 @@ def figures() -> list[Figure]:
         Figure("first_5", "added time to the first text, 32 streams", "ms", over="direct", most=2.0),
         Figure("cpu_event_0", "CPU, stream event, no pause, 32 streams", "µs", most_ratio=1.5),
         Figure("cpu_event_5", "CPU, stream event, 5 ms apart, 32 streams", "µs"),
+        Figure(
+            "cpu_mounted", "CPU, 2 KB, mounted in an application, beside alone", "µs", most_ratio=1.05, beside="alone"
+        ),
+        Figure("cpu_guided", "CPU, 2 KB, guiding a host's own handler, beside alone", "µs", beside="alone"),
+        Figure("cpu_plan", "CPU, deciding in the process, report included", "µs", most_ratio=0.6, beside="alone"),
+        Figure("cpu_decide", "CPU, 2 KB, deciding over HTTP, beside proxying", "µs", most_ratio=0.6, beside="alone"),
+        Figure("import", "`import routerpool`", "s", most=0.2),
         Figure("start", "start to first answer", "s", most=1.0),
         Figure("rss_idle", "memory idle, RSS", "MB", most=75.0),
         Figure("pss_idle", "memory idle, PSS", "MB"),
@@ -242,6 +281,11 @@ def measure(settings: Settings, peers: Sequence[str], folder: Path) -> tuple[Mea
             rounds([behind, *targets], passing, settings, measured)
             for target in targets:
                 measured.add("rss_after", target, target.rss() / 1e6)
+        tell("\nin hosts")
+        others, ours = hosts(folder), routerpool(behind, folder)
+        with running([ours, *others]):
+            in_hosts(ours, others, settings, measured, folder / "bench.yaml")
+        importing(settings.rounds, measured)
         tell("\n")
     return measured, [target.name for target in targets], missing
 

@@ -22,6 +22,7 @@ __all__ = ["Load", "percentile", "request_bytes", "run"]
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 MEANINGFUL = re.compile(rb'"content": ?"[^"]')
 END = b"0\r\n\r\n"
+DECISION_MARK = b'"report_within_seconds"'
 STUCK_SECONDS = 60.0
 """A run that has not ended this long after its time is given up; what is missing then is an error."""
 
@@ -40,6 +41,7 @@ def request_bytes(
     accents: bool = False,
     key: str = "none",
     headers: str = "",
+    path: str = "/v1/chat/completions",
 ) -> bytes:
     """A whole HTTP request with a chat body of about `size` bytes, in messages of some 1,500 characters at most.
 
@@ -64,7 +66,7 @@ def request_bytes(
         ]
     data = orjson.dumps(body)
     head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
         f"Accept: */*\r\nUser-Agent: bench\r\n"
         f"Authorization: Bearer {key}\r\n{headers}Content-Length: {len(data)}\r\n\r\n"
     )
@@ -182,7 +184,7 @@ class Client(asyncio.Protocol):
             crew.load.streams.append(bytes(buffer))
         elif buffer[9:12] != b"200":
             crew.load.errors["status " + buffer[9:12].decode("latin-1")] += 1
-        elif ANSWER_MARK not in buffer:
+        elif ANSWER_MARK not in buffer and DECISION_MARK not in buffer:
             crew.load.errors["another answer"] += 1
         if now < crew.end:
             self._ask()

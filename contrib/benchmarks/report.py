@@ -97,7 +97,10 @@ class Report:
                 "key": figure.key,
                 "title": figure.title,
                 "unit": figure.unit,
-                "medians": {name: self.value(figure, name) for name in ("direct", "pass", *self.names)},
+                "medians": {
+                    name: self.value(figure, name)
+                    for name in dict.fromkeys(("direct", "pass", *self.names, figure.beside))
+                },
                 "beside": figure.beside,
                 "ratios": {name: self.ratio(figure, name) for name in self.names if name != figure.beside},
                 "best": {name: self.best(figure, name) for name in self.names if name != figure.beside},

@@ -24,7 +24,7 @@ from load import request_bytes
 from routerpool.detection import default_plugins
 from routerpool.hooks import installed
 
-__all__ = ["PEERS", "NotHere", "Target", "bare_proxy", "routerpool", "served", "upstream"]
+__all__ = ["PEERS", "NotHere", "Target", "bare_proxy", "hosts", "routerpool", "served", "upstream"]
 
 HERE = Path(__file__).parent
 CANDIDATES = 20
@@ -45,6 +45,7 @@ class Target:
     env: Mapping[str, str] = Factory(dict)
     headers: str = ""
     key: str = "none"
+    path: str = "/v1/chat/completions"
     process: subprocess.Popen[bytes] | None = None
     said: IO[bytes] = Factory(tempfile.TemporaryFile)
 
@@ -54,7 +55,14 @@ class Target:
         """A request for this one."""
         host = f"127.0.0.1:{self.port}"
         return request_bytes(
-            size, host=host, script=script, tools=tools, accents=accents, key=self.key, headers=self.headers
+            size,
+            host=host,
+            script=script,
+            tools=tools,
+            accents=accents,
+            key=self.key,
+            headers=self.headers,
+            path=self.path,
         )
 
     def start(self) -> float:
@@ -176,6 +184,25 @@ def routerpool(behind: Target, folder: Path) -> Target:
     labs = {f"lab{number}": {"base_url": address, "models": [f"model-{number}"]} for number in range(CANDIDATES)}
     limits = {"max_concurrent": 1000, "max_streams": 1000, "max_waiting": 1000}
     return served(folder, labs, limits=limits)
+
+
+def hosts(folder: Path) -> Sequence[Target]:
+    """The same routerpool in an application of somebody's, guiding a handler of its, and deciding for a host.
+
+    Nobody reports on these decisions, so what is measured contains letting go of each.
+    """
+    config = folder / "bench.yaml"
+    mounted = _script("mounted", "host.py", "--config", str(config), "mounted")
+    guided = _script("guided", "host.py", "--config", str(config), "guided")
+    inner = folder / "decide"
+    inner.mkdir(exist_ok=True)
+    limits = {"max_concurrent": 1000, "max_streams": 100_000, "max_waiting": 1000, "report_seconds": 0.3}
+    told = {**yaml.safe_load(config.read_text()), "limits": limits, "store": f"sqlite:///{inner}/routerpool.db"}
+    (inner / "bench.yaml").write_text(yaml.safe_dump(told, sort_keys=False))
+    port = free_port()
+    command = [sys.executable, "-m", "routerpool", "serve", "--config", str(inner / "bench.yaml"), "--port", str(port)]
+    deciding = Target("decide", command, port, env={"HOME": str(inner)}, path="/v1/router/decide")
+    return [evolve(mounted, path="/llm/v1/chat/completions"), guided, deciding]
 
 
 def served(folder: Path, providers: Mapping[str, Mapping[str, object]], **config: object) -> Target:
