@@ -8,12 +8,16 @@ section of the YAML file; the plugin is then made as `cls(config)`, otherwise as
     [project.entry-points.routerpool]
     shout = "routerpool_shout:Shout"
 
+The hooks stand below by who calls them: the start, people, then a request on its way, from the first hook to the last.
+`When` says where and how often a hook is called, `Order` what becomes of several plugins' answers, and `Budget` what
+one call may cost: CPU time of one plugin for what it answers most often, unless said otherwise.
+
 What all hooks share:
 
 - They run in the order of the YAML file's `plugins:` mapping.
 - A hook that raises, or overruns its time, is left out of this request and named in log, status and metrics. The
   plugin that is marked `required: true` is not left out: the request is refused instead. Privacy scanners say so
-  themselves with a class attribute `required = True`.
+  themselves with a class attribute `required = True`. Where a fault does something else, `Fault` says what.
 - A plugin that several worker processes cannot share says why in an attribute `single_process`; `--workers` then
   refuses with this reason.
 - The values are shared. Answer with new ones (`attrs.evolve`), never change one in place.
@@ -80,9 +84,14 @@ class Rewriter(Protocol):
 
 @hookspec
 def register_providers() -> Iterable[Provider]:
-    """Name the providers that this plugin brings. Asked once, at start.
+    """Name the providers that this plugin brings.
 
     A class derived from `routerpool.OpenAIProvider` registers itself and needs no such hook.
+
+    When: once, when the router is made: at start and at every reload.
+    Order: all are collected; two providers of one name are an error.
+    Fault: stops the start, or the reload, in the plugin's name.
+    Budget: 1 ms, since every start waits for it; heavy modules are imported in `lifespan`.
 
     Example::
 
@@ -102,10 +111,16 @@ def register_providers() -> Iterable[Provider]:
 
 @hookspec
 def register_routes() -> Iterable[web.AbstractRouteDef]:
-    """Name the HTTP routes that this plugin serves, relative to the server's base path. Asked once, at start.
+    """Name the HTTP routes that this plugin serves, relative to the server's base path.
 
-    `request.app[routerpool.ROUTER]` is the router. The access checks of the server hold for these routes too: paths
-    under `/v1/router/` need an admin key where admin keys are configured.
+    `request.app[routerpool.ROUTER]` is the router. The access checks of the server hold for these routes too: where any
+    keys are configured, paths under `/v1/router/` need an admin key and others any key. A path that a reload adds is
+    served from the next start on.
+
+    When: once, when the server is made: at start and at every reload.
+    Order: all are collected; of two handlers for one method and path the later plugin's counts.
+    Fault: stops the start, or the reload, in the plugin's name; what a handler raises is a 500 for its own caller.
+    Budget: 1 ms, since every start waits for it.
 
     Example::
 
@@ -124,7 +139,12 @@ def register_routes() -> Iterable[web.AbstractRouteDef]:
 
 @hookspec
 def register_commands() -> Iterable[click.Command]:
-    """Name the commands that this plugin adds to the command line. A group joins the group of the same name.
+    """Name the commands that this plugin adds to the command line.
+
+    When: when a command line is read that needs the plugins' commands, before any router is made.
+    Order: all are collected; two commands of one name are an error, two groups are joined.
+    Fault: leaves this plugin's commands out, and says so.
+    Budget: 10 ms, since `routerpool --help` waits for it; what a command needs is imported when it runs.
 
     Example::
 
@@ -142,7 +162,12 @@ def register_commands() -> Iterable[click.Command]:
 def lifespan(router: Router) -> AsyncIterator[None]:
     """Open what the plugin needs before the first request, and close it after the last: one `yield` between.
 
-    Entered in order, left in reverse. This is where heavy modules are imported, tables made and tasks started.
+    This is where heavy modules are imported, tables made and tasks started.
+
+    When: once around all requests of a router, after `register_*` and before the providers are asked for models.
+    Order: entered in order, left in reverse, each whatever the others do.
+    Fault: switches the plugin off; that of a required one stops the start. Tasks left behind are cancelled.
+    Budget: 100 ms to open, since every start waits for it; what takes longer begins as a task.
 
     Example::
 
@@ -163,6 +188,10 @@ def lifespan(router: Router) -> AsyncIterator[None]:
 def check(probe: Probe) -> Iterable[Report]:
     """Tell `doctor` what is right and wrong, with the cure. Other machines are asked only where `probe.network`.
 
+    When: whenever somebody asks `routerpool doctor`; without `--probe` before the plugins are opened.
+    Order: all are collected, each plugin's reports in its own order.
+    Budget: 1 s, since a person waits; `probe.timeout` bounds a single look.
+
     Example::
 
         from routerpool import Level, Report, hookimpl
@@ -179,6 +208,10 @@ def check(probe: Probe) -> Iterable[Report]:
 def status() -> Mapping[str, Any]:
     """Tell `/v1/router/status` how things stand, as plain JSON values, without prompts or keys.
 
+    When: whenever somebody asks for the status; never on a request's way.
+    Order: all are collected, each under its plugin's name.
+    Budget: 1 ms, since running streams share the loop with it.
+
     Example::
 
         from routerpool import hookimpl
@@ -194,7 +227,10 @@ def status() -> Mapping[str, Any]:
 def detect(probe: Probe) -> Iterable[Detected]:
     """Look what is here when there is no config: keys in the environment, servers on loopback, files.
 
-    Asked by a start without a file, by `init` and by `configure`.
+    When: by a start without a file, by `init` and by `configure`, all plugins at once, each in a thread of its own.
+    Order: all are collected; of two that found one name the more confident counts, most confident first.
+    Fault: leaves out what this plugin found, and says so.
+    Budget: 1 s, since somebody waits; that is `probe.timeout`.
 
     Example::
 
@@ -210,10 +246,14 @@ def detect(probe: Probe) -> Iterable[Detected]:
 
 @hookspec
 def classify(request: ChatRequest, features: Features) -> Features | None:
-    """Say more about the request; each plugin gets what the ones before it knew, None changes nothing.
+    """Say more about the request: its task, its difficulty, how private it is.
 
     The core has filled in needs, tokens, session and the privacy that caller and client asked for. Privacy only
-    rises: a class lower than before is ignored. Budget: 10 ns for each character of clean text.
+    rises: a class lower than before is ignored.
+
+    When: first of all, once for each request that was admitted, and for each that is only explained or checked.
+    Order: folded: each plugin gets what the ones before it knew; None changes nothing.
+    Budget: 10 ns for each character of clean text.
 
     Example::
 
@@ -232,10 +272,14 @@ def classify(request: ChatRequest, features: Features) -> Features | None:
 
 @hookspec
 def veto(request: ChatRequest, features: Features, candidates: Sequence[Candidate]) -> Iterable[Veto]:
-    """Say who must not answer, and why: one call for all candidates that nobody has ruled out yet.
+    """Say who must not answer, and why: one call for all candidates.
 
     A veto cannot be undone. Give the code a stable name; people read it in `explain` and on errors. `candidates` is
     the same tuple as long as nothing changes, so an answer may be kept for it.
+
+    When: once for each request and each explanation, after `classify` and the core's own vetoes.
+    Order: collected: each plugin is asked about those whom nobody before it has ruled out.
+    Budget: 5 µs for 20 candidates.
 
     Example::
 
@@ -252,8 +296,12 @@ def veto(request: ChatRequest, features: Features, candidates: Sequence[Candidat
 def score(request: ChatRequest, features: Features, candidates: Sequence[Candidate]) -> Iterable[Score]:
     """Say who should answer: points in [0, 1] for each candidate, with the named terms that they came from.
 
-    Asked only when the profile gives this plugin a weight. The points of all strategies are added by weight. A
-    strategy that does not look at the request may return the same list object for the same `candidates` object.
+    Asked only when the profile gives this plugin a weight. A strategy that does not look at the request may return
+    the same list object for the same `candidates` object.
+
+    When: once for each request and each explanation, after `veto`, if anybody is left.
+    Order: collected: the points of all strategies are added by the profile's weights.
+    Budget: 10 µs for 20 candidates.
 
     Example::
 
@@ -268,7 +316,11 @@ def score(request: ChatRequest, features: Features, candidates: Sequence[Candida
 
 @hookspec
 def intercept(request: ChatRequest, plan: Plan) -> Answer | None:
-    """Answer instead of running the plan: a job accepted, a cached or a canned answer. The first answer wins.
+    """Answer instead of running the plan: a job accepted, a cached or a canned answer.
+
+    When: once for each request, when its plan is made, also one in which nobody is left; never for explanations.
+    Order: one after the other; the first answer wins, and those behind it are not asked.
+    Budget: 2 µs to say None.
 
     Example::
 
@@ -286,6 +338,10 @@ def intercept(request: ChatRequest, plan: Plan) -> Answer | None:
 @hookspec
 def begin(request: ChatRequest, plan: Plan) -> None:
     """Take note of an intent before anything is sent, or refused because `plan.ranked` is empty.
+
+    When: once for each request that nobody intercepts, before the first attempt.
+    Order: all are told, one after the other.
+    Budget: 5 µs; what is written is written behind the request's back.
 
     Example::
 
@@ -307,6 +363,10 @@ def reserve(attempt: Attempt) -> AbstractAsyncContextManager[Any] | None:
     Raise `Unavailable(reason, retry_after)` from here or from `__aenter__` when there is none: the next candidate is
     tried. What was entered is left exactly once, also when the client leaves. A small class is faster than a
     generator.
+
+    When: first in every attempt.
+    Order: entered in order, left in reverse; one that is unavailable ends the attempt, and what was entered is left.
+    Budget: 5 µs to take and to give back.
 
     Example::
 
@@ -331,10 +391,13 @@ def reserve(attempt: Attempt) -> AbstractAsyncContextManager[Any] | None:
 
 @hookspec
 def mutate(request: ChatRequest, attempt: Attempt) -> ChatRequest | None:
-    """Change what is sent to this candidate; None changes nothing.
+    """Change what is sent to this candidate.
 
-    Each attempt starts from the client's request, so a change made for one candidate never reaches another. Who
-    answers, and whether it streams, cannot be changed here.
+    A change made for one candidate never reaches another. Who answers, and whether it streams, cannot be changed here.
+
+    When: once for each attempt, after `reserve` and before the last check of privacy and the sending.
+    Order: folded, for each attempt anew from the client's request; None changes nothing.
+    Budget: 5 µs to say None, 5 ns for each character of what is changed.
 
     Example::
 
@@ -352,10 +415,14 @@ def mutate(request: ChatRequest, attempt: Attempt) -> ChatRequest | None:
 
 @hookspec
 def judge(attempt: Attempt, opening: Opening) -> Failure | None:
-    """Say that this is no answer, before the client has seen any of it.
+    """Say that this is no answer, so that the next candidate is asked.
 
-    Called when the first meaningful event is there; for plain answers, and where the profile buffers, with all of it.
+    It sees what has come with the first meaningful event; of plain answers, and where the profile buffers, all of it.
     The core has already refused errors inside a 200, empty answers and rubbish.
+
+    When: once for each attempt that got an answer, before the client sees any of it.
+    Order: one after the other; the first failure wins, and those behind it are not asked.
+    Budget: 5 µs for an opening, 5 ns for each character of a whole answer.
 
     Example::
 
@@ -373,6 +440,11 @@ def judge(attempt: Attempt, opening: Opening) -> Failure | None:
 @hookspec
 def rewrite(attempt: Attempt) -> Rewriter | None:
     """Transform the answer of this attempt, event by event; None, and nothing is called for any chunk.
+
+    When: once for each attempt whose answer goes to the client, after `judge`.
+    Order: collected: each event passes the rewriters in order.
+    Fault: leaves a rewriter out from there on; that of a required plugin ends the answer with an error.
+    Budget: 2 µs to say None, 10 µs for each event that a rewriter takes.
 
     Example::
 
@@ -399,7 +471,13 @@ def rewrite(attempt: Attempt) -> Rewriter | None:
 
 @hookspec
 def on_failure(attempt: Attempt, failure: Failure) -> Decision | None:
-    """Learn from a failure, and say how to go on; of all the answers and the core's own the gravest wins.
+    """Learn from a failure, and say how to go on; None leaves it to the others.
+
+    Nobody can go on where `failure.first_byte_sent` is true: the client has seen a part of the answer.
+
+    When: after each attempt that failed, also where `reserve` said no, and when a stream has broken off.
+    Order: all are asked; of their answers and the core's own the gravest wins.
+    Budget: 20 µs; the next candidate waits for it.
 
     Example::
 
@@ -416,6 +494,10 @@ def on_failure(attempt: Attempt, failure: Failure) -> Decision | None:
 def on_success(attempt: Attempt, usage: Usage) -> None:
     """Learn from an answer that is complete.
 
+    When: once for each request that a provider answered whole, before the end of the answer goes out.
+    Order: all are told, one after the other.
+    Budget: 5 µs, since the end of the answer waits for it.
+
     Example::
 
         from routerpool import hookimpl
@@ -431,9 +513,13 @@ def on_success(attempt: Attempt, usage: Usage) -> None:
 
 @hookspec
 def record_usage(record: UsageRecord) -> None:
-    """Write down how a request ended: exactly once for each, whatever happened.
+    """Write down how a request ended, well or not.
 
     Awaited up to 50 ms before the client sees the end of its answer, then carried on behind it.
+
+    When: exactly once for each request, refused ones too, before the end of the answer goes out.
+    Order: all are told; those that are `async def` at the same time.
+    Budget: 5 µs; rows are written in batches, behind the answers.
 
     Example::
 

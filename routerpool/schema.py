@@ -121,12 +121,17 @@ def _or_variable(described: dict[str, Any]) -> dict[str, Any]:
 
 def plain(value: Any) -> Any:
     """A default as YAML would write it; NOTHING where there is none, or where it depends on the instance."""
+    if value is attrs.NOTHING:  # which is itself a member of an Enum
+        return value
     if isinstance(value, attrs.Factory):  # type: ignore[arg-type]  # the stubs call Factory a function; it is a class
         return attrs.NOTHING if value.takes_self else plain(value.factory())
     if isinstance(value, Enum):
         return value.name.lower()
-    if isinstance(value, tuple | list | set | frozenset):
-        return [plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(plain(item) for item in value)
+    if isinstance(value, tuple | list):
+        items = [plain(item) for item in value]
+        return attrs.NOTHING if attrs.NOTHING in items else items
     if attrs.has(type(value)):
         return attrs.NOTHING
     return str(value) if isinstance(value, Path) else value

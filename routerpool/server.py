@@ -294,7 +294,7 @@ class Server:
     # For those who ask models
 
     async def chat(self, request: web.Request, caller: Caller) -> web.StreamResponse:
-        """`POST /v1/chat/completions`, plain and streamed."""
+        """`POST /v1/chat/completions`: an answer, plain or streamed."""
         self.open_for_requests()
         generation, request_id = self.generation, new_id()
         sink = HttpSink(request, self.watch, self._cors(request.headers.get("Origin")), tell=generation.tell)
@@ -318,7 +318,7 @@ class Server:
         return json_response({"object": "list", "data": list(self._listed().values())})
 
     async def model(self, request: web.Request, caller: Caller) -> web.Response:
-        """`GET /v1/models/{model}`."""
+        """`GET /v1/models/{model}`: one of these."""
         name = request.match_info["model"]
         found = self._listed().get(name)
         if found is None:
@@ -375,7 +375,7 @@ class Server:
         raise RequestError("not_found", f"no decision {body['id']!a} is open: {OVER}", param="id")
 
     async def profiles(self, request: web.Request, caller: Caller) -> web.Response:
-        """`GET /v1/router/profiles`."""
+        """`GET /v1/router/profiles`: the ways to choose, by name."""
         return json_response({"default": self.router.config.default_profile, "profiles": self.router.profiles()})
 
     async def candidates(self, request: web.Request, caller: Caller) -> web.Response:
@@ -390,7 +390,7 @@ class Server:
     # For those who look after the router
 
     async def status(self, request: web.Request, caller: Caller) -> web.Response:
-        """`GET /v1/router/status`: of this process; `worker` says which one it is."""
+        """`GET /v1/router/status`: how things stand in this process; `worker` says which one it is."""
         told = await self.router.status()
         worker = self._control.worker if self._control is not None else "1 of 1"
         return json_response({"worker": worker, "generation": self.generation.number, **told})
@@ -400,7 +400,7 @@ class Server:
         return json_response({"plugins": self.router.plugins()})
 
     async def switch(self, request: web.Request, caller: Caller) -> web.Response:
-        """`PUT /v1/router/plugins/{name}` with `{"enabled": true|false, "persist": true|false}`, for all workers."""
+        """`PUT /v1/router/plugins/{name}`: `{"enabled": true|false, "persist": true|false}`, for all workers."""
         name = request.match_info["name"]
         body = await read_json(request, 1 << 16)
         enabled = body.get("enabled") if isinstance(body, dict) else None

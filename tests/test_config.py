@@ -1094,6 +1094,21 @@ def test_the_schema_explains_every_key() -> None:
         assert [key for key, value in SCHEMA["$defs"][name]["properties"].items() if "description" not in value] == []
 
 
+def test_the_schema_names_no_default_where_there_is_none_to_write() -> None:
+    @frozen(kw_only=True)
+    class Section:
+        needed: int
+        several: tuple[str | Bounds, ...] = ("a", Bounds())
+        names: frozenset[str] = frozenset({"c", "b", "a"})
+
+    keys = schema(plugins={"p": Section})["$defs"]["plugin:p"]["properties"]
+
+    assert [key for key in ("needed", "several") if "default" in keys[key]] == []
+    assert keys["names"]["default"] == ["a", "b", "c"]
+    assert "_Nothing" not in json.dumps(SCHEMA)
+    assert "nothing" not in [key.get("default") for key in keys.values()]
+
+
 def test_the_schema_without_plugins_leaves_their_options_open() -> None:
     bare = jsonschema.Draft202012Validator(schema())
 

@@ -1,0 +1,202 @@
+"""The plugins of this repository: the README's lists of them and of the providers, and the page that tells all."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from inspect import iscoroutinefunction
+from pathlib import Path
+
+from attrs import frozen
+from markdown import anchor, prose, table
+from sections import Shapes
+
+from routerpool.hooks import HOOKS, Installed, installed
+from routerpool.hookspecs import PROJECT
+from routerpool.provider import OpenAIProvider, ProviderConfig
+from routerpool.provider_data import ProviderData, load_data
+from routerpool.sections import PluginEntry
+from routerpool.shape import keys_of
+
+__all__ = ["FAMILIES", "Shipped", "listed", "plugins_page", "providers", "shipped"]
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+FAMILIES = {
+    "providers": "Providers: who answers",
+    "strategies": "Strategies: who should",
+    "resilience": "Resilience: what was learned about who can",
+    "privacy": "Privacy: what is in the text, and who may see it",
+    "mutators": "Mutators: what is sent",
+    "apis": "Doors: other wire formats into the same engine",
+    "operations": "Operations: what people look at",
+}
+
+EVERY_PROVIDER = "Keys of every provider's section"
+
+
+@frozen
+class Shipped:
+    """A plugin of this repository. `hooks` says of each hook that it answers whether it does so by `async def`."""
+
+    name: str
+    family: str
+    summary: str
+    offer: Installed
+    plugin: type
+    hooks: Mapping[str, bool]
+
+
+@cache
+def shipped() -> tuple[Shipped, ...]:
+    """All of them, by family and name. A family without a title, or a plugin that is not installed, is a KeyError."""
+    known, found = installed(), []
+    folders = sorted(path.parent for path in ROOT.glob("plugins/*/*/pyproject.toml"))
+    for folder in sorted(folders, key=lambda folder: list(FAMILIES).index(folder.parent.name)):
+        summary = tomllib.loads((folder / "pyproject.toml").read_text())["project"]["description"]
+        offer = known[folder.name]
+        plugin = offer.load()
+        found.append(Shipped(folder.name, folder.parent.name, summary, offer, plugin, _hooks(plugin)))
+    return tuple(found)
+
+
+def _hooks(plugin: type) -> dict[str, bool]:
+    answers = {name: getattr(plugin, name, None) for name in HOOKS}
+    return {
+        name: iscoroutinefunction(function)
+        for name, function in answers.items()
+        if hasattr(function, f"{PROJECT}_impl")
+    }
+
+
+def _by_family() -> Iterator[tuple[str, list[Shipped]]]:
+    for family, title in FAMILIES.items():
+        if found := [plugin for plugin in shipped() if plugin.family == family]:
+            yield title, found
+
+
+def listed() -> str:
+    """The README's list, one table a family."""
+    page = "contrib/docs/plugins.md"
+    parts = []
+    for title, plugins in _by_family():
+        rows = [(f"[`{plugin.name}`]({page}{anchor(plugin.name)})", plugin.summary) for plugin in plugins]
+        parts += [f"**{title}**", table(("plugin", "what it does"), rows)]
+    return "\n\n".join(parts)
+
+
+# The page
+
+ABOUT = """
+A plugin is switched on by its name in `plugins:`, in the order in which they are to be called; a key of another name
+says `use:`. What a key means and may hold comes from the plugin itself; hooks lead to [their pages](hooks/README.md).
+A key without a default may be left out unless it is required.
+"""
+
+
+def plugins_page() -> str:
+    """All plugins: what each is for, where it comes from, which hooks it answers, and the keys of its section."""
+    shared = Shapes(owner="providers")
+    rows = [
+        (f"[`{p.name}`]({anchor(p.name)})", p.family, f"`{p.offer.distribution}`", p.offer.version, _links(p))
+        for p in shipped()
+    ]
+    parts = [
+        "# Plugins",
+        prose(ABOUT),
+        table(("plugin", "family", "distribution", "version", "hooks"), rows),
+        "## Keys of every plugin's section",
+        shared.table(PluginEntry, use="the key itself"),
+        f"## {EVERY_PROVIDER}",
+        "Providers that speak OpenAI's format take these; below stands only what one has besides, or otherwise.",
+        shared.table(ProviderConfig),
+        *shared.pages("###"),
+    ]
+    for title, plugins in _by_family():
+        parts.append(f"## {title}")
+        for plugin in plugins:
+            parts += _told(plugin, shared)
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _links(plugin: Shipped) -> str:
+    return ", ".join(f"[{hook}](hooks/{hook}.md){' (async)' if how else ''}" for hook, how in plugin.hooks.items())
+
+
+def _told(plugin: Shipped, shared: Shapes) -> Iterator[str]:
+    yield f"### {plugin.name}"
+    yield f"{plugin.summary}."
+    words = [f"`{plugin.offer.distribution}` {plugin.offer.version}, class `{plugin.offer.entry_point.value}`"]
+    if getattr(plugin.plugin, "required", False):
+        words.append("required unless its section says otherwise")
+    if reason := getattr(plugin.plugin, "single_process", None):
+        always = isinstance(reason, str)  # else a property, which looks at the options
+        words.append(f"not for several workers: {reason}" if always else "with some options not for several workers")
+    yield prose("; ".join(words) + ".")
+    yield prose(f"Hooks: {_links(plugin)}")
+    yield from _options(plugin, shared)
+
+
+def _options(plugin: Shipped, shared: Shapes) -> Iterator[str]:
+    section = getattr(plugin.plugin, "Config", None)
+    if section is None:
+        yield "It has no options."
+        return
+    same = _same_as_all(section) if issubclass(section, ProviderConfig) else set()
+    shapes = Shapes(told=shared.mentioned, owner=plugin.name)
+    own = shapes.table(section, without=same)
+    link = f"[those of every provider]({anchor(EVERY_PROVIDER)})"
+    if same:
+        yield f"Options: {link}{', and' if own else '.'}"
+    yield own
+    yield from shapes.pages("####")
+
+
+def _same_as_all(section: type) -> set[str]:
+    """The keys that mean in this section what they mean in every provider's."""
+    ours, theirs = keys_of(ProviderConfig), keys_of(section)
+    return {
+        key
+        for key, (attribute, hint) in ours.items()
+        if key in theirs
+        and (theirs[key][1], theirs[key][0].default, theirs[key][0].metadata)
+        == (hint, attribute.default, attribute.metadata)
+    }
+
+
+# The README's table of providers
+
+
+def providers() -> str:
+    """The providers' table as Markdown: what each data file says."""
+    rows = ["| provider | address | key | its models | free tier | prompts |", "|---|---|---|---|---|---|"]
+    known = installed()
+    ours = {path.parent.name for path in ROOT.glob("plugins/providers/*/pyproject.toml")}
+    for name, offer in sorted(known.items()):
+        plugin = offer.load()
+        if offer.distribution.removeprefix("routerpool-").replace("-", "_") not in ours:
+            continue
+        if not issubclass(plugin, OpenAIProvider):
+            continue
+        data = load_data(plugin, plugin.data) if plugin.data else ProviderData()
+        variables = plugin.api_key_env or data.api_key_env
+        keys = " or ".join(f"`{key}`" for key in ([variables] if isinstance(variables, str) else variables))
+        asked = bool(plugin.models_at or data.models_at) or plugin.discover is not OpenAIProvider.discover
+        models = ", ".join(filter(None, (f"{len(data.models)} known" if data.models else "", "asked" if asked else "")))
+        pages = (("key", data.key_page), ("terms", data.terms))
+        links = [f"[{what}]({url})" if url.startswith("https://") else url for what, url in pages if url]
+        dated = not data.free_tier or re.search(r"\d{4}-\d{2}", data.free_tier)
+        free = data.free_tier if dated else f"{data.free_tier} ({data.date})"
+        told = {"may_train": "may be trained on", "no_training": "not trained on"}.get(data.data_policy, "unknown")
+        address = plugin.base_url or data.base_url
+        cells = (
+            f"`{name}`{' (experimental)' if data.experimental else ''}",
+            f"`{address}`" if address else "yours",
+            " ".join(filter(None, (keys or "none", *links))),
+            models or "yours",
+            free,
+            "stay here" if plugin.local or data.local else told,
+        )
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
