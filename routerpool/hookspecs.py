@@ -418,7 +418,8 @@ def judge(attempt: Attempt, opening: Opening) -> Failure | None:
     """Say that this is no answer, so that the next candidate is asked.
 
     It sees what has come with the first meaningful event; of plain answers, and where the profile buffers, all of it.
-    The core has already refused errors inside a 200, empty answers and rubbish.
+    The core has already refused errors inside a 200, empty answers and rubbish. Where a host forwards by itself, only a
+    whole answer that it hands in is seen.
 
     When: once for each attempt that got an answer, before the client sees any of it.
     Order: one after the other; the first failure wins, and those behind it are not asked.
@@ -440,6 +441,8 @@ def judge(attempt: Attempt, opening: Opening) -> Failure | None:
 @hookspec
 def rewrite(attempt: Attempt) -> Rewriter | None:
     """Transform the answer of this attempt, event by event; None, and nothing is called for any chunk.
+
+    Where a host forwards by itself, only a whole answer that it hands in can be transformed.
 
     When: once for each attempt whose answer goes to the client, after `judge`.
     Order: collected: each event passes the rewriters in order.

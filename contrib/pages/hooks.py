@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from markdown import anchor, bullets, code, paragraphs, prose, table
 from values import VALUES, described, linked
 
 from plugins import Shipped, shipped
+from routerpool import hookspecs
 from routerpool.detection import DETECT_SECONDS
 from routerpool.engine import RECORD_SECONDS
 from routerpool.hooks import (
@@ -39,10 +42,10 @@ the end        on_success, where a provider has answered → record_usage
 """A request's way through the hooks; to explain is to stop behind `score`."""
 
 ABOUT = """
-A plugin is a class whose methods that carry `@hookimpl` are called at the places below, each with any subset of the
-arguments that its page names. No hook has to be implemented. These pages are made of the specs in
+No hook has to be implemented. These pages are made of the specs in
 [`routerpool/hookspecs.py`](../../../routerpool/hookspecs.py), which can be read in one sitting; every example is run by
-a test. See also the [values](../values.md) that hooks get and answer with, and [all plugins](../plugins.md).
+a test. See also the [values](../values.md) that hooks get and answer with, [all plugins](../plugins.md), and in the
+[README](../../../README.md#write-one) a whole plugin with its files and tests.
 
 A request's way through the hooks; `explain` stops behind `score`, and an answer of `intercept` goes straight to the
 end:
@@ -70,6 +73,7 @@ def _index() -> str:
     required = ", ".join(f"[`{name}`]({name}.md)" for name in MANUAL if name in REFUSABLE)
     parts = [
         "# Hooks",
+        *_plugin(),
         prose(ABOUT),
         code(WAY.strip("\n"), "text"),
         table(("hook", "what it is for", "when", "order", "budget"), rows),
@@ -79,6 +83,12 @@ def _index() -> str:
         prose(_budgets()),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _plugin() -> tuple[str, str]:
+    """What a plugin is, in the manual's own words."""
+    _, words, lines, *_ = inspect.cleandoc(hookspecs.__doc__ or "").split("\n\n")
+    return prose(words), code(textwrap.dedent(lines), "toml")
 
 
 def _shared(required: str) -> str:
