@@ -460,7 +460,7 @@ class MoreRoutes:
 
 
 OPEN = {"/health", "/", "/v1/{tail}"}
-FOR_USERS = {"/v1/router/explain", "/v1/router/models", "/v1/router/profiles"}
+FOR_USERS = {f"/v1/router/{name}" for name in ("explain", "decide", "report", "models", "profiles")}
 
 
 def routes(app: web.Application) -> list[tuple[str, str, bool]]:
