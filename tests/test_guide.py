@@ -316,6 +316,57 @@ async def test_a_client_that_leaves_ends_the_handler_and_its_upstream(stream: bo
         assert at.up.seen("b").chat == 0
 
 
+async def test_a_host_that_stops_in_the_middle_of_a_stream_ends_it_visibly_and_closes_everything() -> None:
+    before = asyncio.all_tasks()
+    async with Upstream() as up:
+        witness = Witness()
+        app = web.Application()
+        app.middlewares.append(middleware(app, router_over(up, "a", witness=witness, server={"drain_seconds": 0.6})))
+        app.cleanup_ctx.append(client_of)
+        app.router.add_post("/v1/chat/completions", forward)
+        up.always("a", "stall")
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        async with aiohttp.ClientSession() as client:
+            url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1/chat/completions"
+            async with client.post(url, json={**CHAT, "stream": True}) as response:
+                await response.content.readuntil(b"\n\n")
+                await runner.cleanup()
+                rest = await response.read()
+        assert b"upstream_interrupted" in rest
+        assert b"[DONE]" not in rest
+        await up.wait_for("a", aborts=1, open=0)
+        assert [record.outcome for record in witness.records] == ["truncated"]
+        await until(lambda: asyncio.all_tasks() == before)
+
+
+@pytest.mark.parametrize("cancelling", [False, True], ids=["as it is", "handler_cancellation"])
+async def test_a_runner_that_cancels_handlers_leaves_nothing_running(cancelling: bool) -> None:
+    async with Upstream() as up:
+        witness = Witness()
+        app = web.Application()
+        app.middlewares.append(middleware(app, router_over(up, "a b", witness=witness)))
+        app.cleanup_ctx.append(client_of)
+        app.router.add_post("/v1/chat/completions", forward)
+        up.always("a", "hang")
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=cancelling, shutdown_timeout=2)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            _, writer = await asyncio.open_connection("127.0.0.1", runner.addresses[0][1])
+            body = json.dumps(CHAT).encode()
+            head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            await up.wait_for("a", chat=1)
+            writer.transport.abort()
+            await up.wait_for("a", timeout=1.5, aborts=1, open=0)
+            await until(lambda: len(witness.records) == 1)
+        finally:
+            await runner.cleanup()
+        assert up.seen("b").chat == 0
+
+
 async def test_a_handler_that_breaks_is_a_failure_and_is_not_quoted() -> None:
     async def broken(request: web.Request) -> web.StreamResponse:
         if request["routerpool"].candidate.provider == "a":
