@@ -43,6 +43,9 @@ CHAT_PATHS = ("/v1/chat/completions",)
 QUEUED_CHUNKS = 16
 """How much of a handler's answer may wait for a slow client before the handler waits, too."""
 
+LEFT_SECONDS = 2.0
+"""How long a handler may take to end once nobody wants its answer."""
+
 OURS = frozenset(
     [
         *("connection", "content-encoding", "content-length", "content-type", "date", "keep-alive", "server"),
@@ -231,10 +234,12 @@ class Carried:
             self._task.cancel()
 
     async def ended(self) -> None:
-        """End the handler, and wait until it is over."""
+        """End the handler, and wait until it is over, but not for ever on one that will not be ended."""
         self.close()
         if self._task is not None:
-            await asyncio.wait((self._task,))
+            _, left = await asyncio.wait((self._task,), timeout=LEFT_SECONDS)
+            if left:
+                log.error("the host's handler goes on although it was cancelled")
             self.head.cancel()
 
 

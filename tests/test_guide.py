@@ -380,6 +380,26 @@ async def test_a_handler_that_breaks_is_a_failure_and_is_not_quoted() -> None:
         assert b"canary" not in (await at.chat()).body
 
 
+async def test_a_handler_that_will_not_end_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("routerpool.guide.LEFT_SECONDS", 0.05)
+    free = asyncio.Event()
+
+    async def stubborn(request: web.Request) -> web.StreamResponse:
+        if request["routerpool"].candidate.provider != "a":
+            return await forward(request)
+        while not free.is_set():
+            try:
+                await free.wait()
+            except asyncio.CancelledError:
+                continue
+        return web.Response(text="too late")
+
+    async with host(handler=stubborn, limits=SHORT) as at:
+        reply = await at.chat()
+        assert (reply.status, reply.headers["X-Router-Tried"]) == (200, "a/m1:timeout")
+        free.set()
+
+
 async def test_nothing_is_left_after_the_host_has_stopped() -> None:
     before = asyncio.all_tasks()
     app = web.Application()
