@@ -37,6 +37,7 @@ WIDE = re.compile("[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a]")
 NARROW = {0xFF01 + at: 0x21 + at for at in range(94)}
 """Full-width letters, which models read like others."""
 
+ASCII = bytes(range(0x80))
 CONTINUING = bytes(range(0x80, 0xC0))
 BASE64 = re.compile(rb"[A-Za-z0-9+/=]")
 
@@ -66,6 +67,7 @@ class Secrets(TextScanner):
         self._auto = config.engine == "auto"
         self._rules = self._chosen(config)
         self._by_id = {rule.id: rule for rule in self._rules}
+        self._groups: dict[str, list[int]] = {}
         try:
             self._allowed = [re.compile(pattern.encode()) for pattern in config.allow]
         except re.error as error:
@@ -96,9 +98,10 @@ class Secrets(TextScanner):
         """The secrets in a text."""
         if text.isascii():
             return self._matches(text)
-        if WIDE.search(text):
+        strange = text.encode("utf-8", "surrogatepass").translate(None, ASCII).decode("utf-8", "surrogatepass")
+        if WIDE.search(strange):
             text = text.translate(NARROW)
-        if UNSEEN.search(text):
+        if UNSEEN.search(strange):
             seen = [at for at, sign in enumerate(text) if not UNSEEN.match(sign)]
             stripped = "".join(text[at] for at in seen)
             return [Match(rule, seen[start], seen[end - 1] + 1) for rule, start, end in self._matches(stripped)]
@@ -146,7 +149,7 @@ class Secrets(TextScanner):
 
     def _secret(self, rule: Rule, found: Found, data: bytes) -> tuple[int, int] | None:
         """Where the secret of a match stands, if it is one."""
-        start, end = _group(rule, found)
+        start, end = self._group(rule, found)
         if rule.value in ("pem", "putty"):
             return _key(rule.value, start, end, data)
         whole_start, whole_end = found.span()
@@ -168,6 +171,18 @@ class Secrets(TextScanner):
             return None
         return start, end
 
+    def _group(self, rule: Rule, found: Found) -> tuple[int, int]:
+        """The group that holds the secret: the one that the rule names, else the first that has matched, else all."""
+        numbers = self._groups.get(rule.id)
+        if numbers is None:
+            known = range(1, found.re.groups + 1)
+            numbers = self._groups[rule.id] = [n for n in known if rule.group in (0, n)]
+        for number in numbers:
+            start, end = found.span(number)
+            if start < end:
+                return start, end
+        return found.span()
+
     def _plausible(self, rule: Rule, secret: bytes, data: bytes, at: tuple[int, int, int]) -> bool:
         """Whether what one of our own rules has found is more than its form."""
         whole, start, end = at
@@ -187,17 +202,6 @@ class Secrets(TextScanner):
             return False
         found = self._engine.matches(told, told.lower())
         return any(rule.value != "encoded" and self._secret(rule, match, told) is not None for rule, match in found)
-
-
-def _group(rule: Rule, found: Found) -> tuple[int, int]:
-    """The group that holds the secret: the one that the rule names, else the first that has matched, else all."""
-    numbers = [rule.group] if rule.group else range(1, len(found.groups()) + 1)
-    for number in numbers:
-        if number <= len(found.groups()):
-            span = found.span(number)
-            if span[0] < span[1]:
-                return span
-    return found.span()
 
 
 def _key(kind: str, start: int, end: int, data: bytes) -> tuple[int, int] | None:

@@ -18,7 +18,18 @@ __all__ = ["Engine", "PythonEngine", "Re2Engine", "engine_for"]
 WORD = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz")
 
 MEMORY = 64 << 20
-"""Bytes that the automaton of all rules may take before it begins anew."""
+"""Bytes that an automaton may take before it begins anew."""
+
+COMMON = frozenset(
+    b"-- :// . s. ey api app auth access account client key _key license pass password secret token".split()
+)
+"""Keywords that texts about programs are full of: going over the text once takes less time than looking at each."""
+
+FEW = 16
+"""Keywords of a rule up to which it takes less time to look for them than for the pattern itself."""
+
+MANY = 64
+"""Keywords of a rule from which on the whole text is gone over instead of each of their places."""
 
 
 class Found(Protocol):
@@ -27,8 +38,9 @@ class Found(Protocol):
     def span(self, group: int = 0, /) -> tuple[int, int]:
         """From where to where."""
 
-    def groups(self) -> Sequence[Any]:
-        """The texts of the groups."""
+    @property
+    def re(self) -> Any:
+        """The pattern, whose `groups` says how many there are."""
 
 
 class Engine(Protocol):
@@ -62,33 +74,16 @@ class PythonEngine:
             if rule.anywhere:
                 yield from ((rule, found) for found in pattern.finditer(data))
             else:
-                yield from ((rule, found) for found in self._at(pattern, rule.closed, words, data, lower))
-
-    def _at(
-        self, pattern: re.Pattern[bytes], escaped: bool, words: Sequence[bytes], data: bytes, lower: bytes
-    ) -> Iterator[Found]:
-        """What `finditer` would find, given that a match begins at a keyword or with an escape before it."""
-        places: set[int] = set()
-        for word in words:
-            at = lower.find(word)
-            while at >= 0:
-                if not escaped or not at or data[at - 1] not in WORD:
-                    places.add(at)
-                elif data[at - 2 : at - 1] == b"\\":
-                    places.add(at - 2)
-                elif data[at - 3 : at - 2] == b"%":
-                    places.add(at - 3)
-                at = lower.find(word, at + 1)
-        end = 0
-        for place in sorted(places):
-            found = pattern.match(data, place) if place >= end else None
-            if found is not None:
-                end = found.end()
-                yield found
+                places = (place for word in words for place in _places(lower, word))
+                yield from ((rule, found) for found in _at(pattern, rule.closed, places, data))
 
 
 class Re2Engine:
-    """google-re2: one automaton says in one go which rules match at all, and only these are looked up."""
+    """google-re2: one automaton finds the keywords, and only what they belong to is looked for, where they stand.
+
+    An automaton of the rules themselves would be slow on new text: its states are made as it reads, and there are as
+    many of them as there are ways for counted repetitions of several rules to stand side by side.
+    """
 
     name = "re2"
 
@@ -99,29 +94,82 @@ class Re2Engine:
         options.encoding = re2.Options.Encoding.LATIN1
         options.max_mem = MEMORY
         options.log_errors = False
-        self._set = re2.Set.SearchSet(options)
-        for rule in rules:
-            self._set.Add(rule.pattern.encode())
-        self._set.Add(rb"\z")
+        self._rules = [(rule, re2.compile(rule.pattern.encode(), options)) for rule in rules]
+        self._asked = [n for n, rule in enumerate(rules) if not rule.keywords or not COMMON.isdisjoint(rule.keywords)]
+        asked = set(self._asked)
+        self._numbers: dict[bytes, list[int]] = {}
+        for number, rule in enumerate(rules):
+            for word in rule.keywords if number not in asked else ():
+                self._numbers.setdefault(word, []).append(number)
+        self._standing = _standing(self._numbers)
         try:
-            self._set.Compile()
-        except re2.error:  # too many rules for one automaton: their keywords must do
-            self._set = None
-        self._patterns = [re2.compile(rule.pattern.encode(), options) for rule in rules]
-        self._rules = rules
+            self._words = re2.compile(b"|".join(re.escape(word) for word in self._standing) or rb"\z.", options)
+        except re2.error:  # more keywords than one automaton holds: each is looked for by itself
+            self._asked, self._words = list(range(len(rules))), re2.compile(rb"\z.", options)
 
     def matches(self, data: bytes, lower: bytes) -> Iterator[tuple[Rule, Found]]:
         """All matches of all rules."""
-        numbers = self._set.Match(data) if self._set is not None else ()
-        if not numbers:  # the last one always matches: the automaton has run out of memory
-            numbers = range(len(self._rules) + 1)
-        if len(numbers) == 1:
-            return
-        for number in sorted(numbers)[:-1]:
-            rule = self._rules[number]
-            if not rule.keywords or any(word in lower for word in rule.keywords):
-                for found in self._patterns[number].finditer(data):
-                    yield rule, found
+        wanted: dict[int, list[int]] = {}
+        for number in self._asked:
+            words = self._rules[number][0].keywords
+            if not 0 < len(words) <= FEW or any(word in lower for word in words):
+                wanted[number] = []
+        for hit in self._words.finditer(lower):
+            place = hit.start()
+            for further, word in self._standing[hit[0]]:
+                if lower.startswith(word, place + further):
+                    for number in self._numbers[word]:
+                        wanted.setdefault(number, []).append(place + further)
+        for number in sorted(wanted):
+            rule, pattern = self._rules[number]
+            places = wanted[number]
+            if rule.anywhere or not 0 < len(places) < MANY:
+                yield from ((rule, found) for found in pattern.finditer(data))
+            else:
+                yield from ((rule, found) for found in _at(pattern, rule.closed, places, data))
+
+
+def _places(lower: bytes, word: bytes) -> Iterator[int]:
+    at = lower.find(word)
+    while at >= 0:
+        yield at
+        at = lower.find(word, at + 1)
+
+
+def _at(pattern: Any, escaped: bool, places: Iterable[int], data: bytes) -> Iterator[Found]:
+    """What `finditer` would find, given that a match begins at these places of keywords or with an escape before."""
+    begins: set[int] = set()
+    for at in places:
+        if not escaped or not at or data[at - 1] not in WORD:
+            begins.add(at)
+        elif data[at - 2 : at - 1] == b"\\":
+            begins.add(at - 2)
+        elif data[at - 3 : at - 2] == b"%":
+            begins.add(at - 3)
+    end = 0
+    for place in sorted(begins):
+        found = pattern.match(data, place) if place >= end else None
+        if found is not None:
+            end = found.end()
+            yield found
+
+
+def _standing(words: Iterable[bytes]) -> dict[bytes, list[tuple[int, bytes]]]:
+    """The words that begin with no other one, each with all that may stand in its place or begin within it.
+
+    So no word is overlooked, though matches of one pattern never overlap.
+    """
+    known = frozenset(words)
+    shortest = sorted(word for word in known if not any(word[:end] in known for end in range(1, len(word))))
+    return {
+        word: [
+            (at, other)
+            for at in range(len(word))
+            for other in known
+            if other.startswith(word[at:]) or word.startswith(other, at)
+        ]
+        for word in shortest
+    }
 
 
 @lru_cache(maxsize=4)

@@ -252,23 +252,49 @@ GITLEAKS_RE2 = scanner(engine="re2", builtin=False, rules=(GITLEAKS,)) if GITLEA
 
 
 @with_re2
-def test_more_rules_than_fit_into_one_automaton_are_looked_for_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("routerpool_secrets.engine.MEMORY", 1 << 20)
+def test_more_keywords_than_fit_into_one_automaton_are_looked_for_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    compile_one = importlib.import_module("re2").compile
+    refused: list[bytes] = []
+
+    def full(pattern: bytes, options: Any) -> Any:
+        if b"|glpat" in pattern and b"|sk" in pattern:  # that of all keywords
+            refused.append(pattern)
+            raise importlib.import_module("re2").error("pattern too large")
+        return compile_one(pattern, options)
+
+    monkeypatch.setattr("re2.compile", full)
     small = scanner(engine="re2")
-    assert small._engine._set is None
+    assert len(refused) == 1
     for token in TOKENS.values():
         assert small.find(f"é {token}") == RE.find(f"é {token}") != []
 
 
 @with_re2
-def test_an_automaton_that_gives_up_costs_time_and_hides_nothing() -> None:
-    class GivesUp:
-        def Match(self, data: bytes) -> list[int]:
-            return []
+def test_an_automaton_that_is_short_of_memory_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("routerpool_secrets.engine.MEMORY", 1 << 20)
+    small = scanner(engine="re2")
+    text = " ".join(f"{token} = {name}-api-secret: 'é'" for name, token in TOKENS.items())
+    assert small.find(text) == RE.find(text)
+    assert len(RE.find(text)) >= len(TOKENS)
 
-    made = scanner(engine="re2")
-    made._engine._set = GivesUp()
-    assert made.find(TOKENS["jwt"]) == RE.find(TOKENS["jwt"]) != []
+
+@with_re2
+@pytest.mark.parametrize("text", ["api_org_org_", "ghghp_ghp_", "sk-sk-ant-sk-or-", "eaaaeaaa", "dp.pt.st.sl.sl."])
+def test_keywords_that_overlap_are_all_seen(text: str) -> None:
+    engine = RE2._engine  # type: ignore[union-attr]
+    data = text.encode()
+    words = {word for numbers in engine._standing.values() for _, word in numbers}
+    seen = set()
+    for hit in engine._words.finditer(data):
+        seen |= {(hit.start() + at, w) for at, w in engine._standing[hit[0]] if data.startswith(w, hit.start() + at)}
+    assert seen == {(at, word) for at in range(len(data)) for word in words if data.startswith(word, at)} != set()
+
+
+@with_re2
+def test_a_rule_whose_keyword_is_everywhere_is_found_once_among_them() -> None:
+    text = "test_ " * 500 + TOKENS["github-token"] + " ghp_" * 500
+    assert RE2.find(text) == RE.find(text)  # type: ignore[union-attr]
+    assert [match.rule for match in RE.find(text)] == ["github-token"]
 
 
 def test_the_python_engine_needs_no_google_re2(monkeypatch: pytest.MonkeyPatch) -> None:
