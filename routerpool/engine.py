@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
+from types import CoroutineType
 from typing import Any
 
 import aiohttp
@@ -147,7 +148,9 @@ class Run:
     async def _answer(self) -> None:
         plan = self.plan
         for impl in self.hooks.impls["intercept"]:
-            answer = await self.hooks.run(impl, plan.request, plan)
+            answer = self.hooks.call(impl, plan.request, plan)
+            if type(answer) is CoroutineType:
+                answer = await answer
             if answer is not None and not _can_be_sent(answer):
                 self.hooks.fault(impl, "answered with an Answer that cannot be sent")
             elif answer is not None:
@@ -271,7 +274,9 @@ class Run:
     async def _mutate(self, attempt: Attempt) -> ChatRequest:
         request = self.plan.request
         for impl in self.hooks.impls["mutate"]:
-            changed = await self.hooks.run(impl, request, attempt)
+            changed = self.hooks.call(impl, request, attempt)
+            if type(changed) is CoroutineType:
+                changed = await changed
             if changed is None:
                 continue
             if not isinstance(changed.params, Mapping) or not isinstance(changed.messages, Sequence):

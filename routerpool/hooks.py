@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import Distribution, EntryPoint, distributions
 from operator import itemgetter
 from time import perf_counter
-from types import GeneratorType
+from types import CoroutineType, GeneratorType
 from typing import Any
 
 import pluggy
@@ -278,31 +278,48 @@ class Hooks:
 
     async def run(self, impl: Impl, *args: Any) -> Any:
         """Call one hook; a fault is counted and answered with None, or refuses the request of a required plugin."""
-        if not impl.is_async:
-            return self.call(impl, *args)
-        steps = Steps(impl.call(*args), impl.instance.tasks, self.loop)
-        try:
-            if not steps.first():
-                async with asyncio.timeout(self.seconds):
-                    await steps
-        except BaseException as error:
-            return self._failed(impl, error)
-        return self._told(impl, steps.result, steps.longest)
+        result = self.call(impl, *args)
+        return await result if type(result) is CoroutineType else result
 
     def call(self, impl: Impl, *args: Any) -> Any:
-        """The same for a hook that is not async."""
+        """The same without a coroutine of our own where the hook waits for nothing; else the answer is to be awaited.
+
+        Most hooks never wait, and a request passes a dozen of them: what does not wait should cost little.
+        """
+        if impl.is_async:
+            return self._begun(impl, args)
         started, loop = perf_counter(), self.loop
         before = impl.instance.tasks.enter(loop) if loop is not None else None
         try:
             result = impl.call(*args)
             if type(result) is GeneratorType:
                 result = list(result)
+            elif type(result) is CoroutineType:
+                result.close()
+                raise TypeError("a hook that answers with a coroutine must be `async def`")
         except BaseException as error:
             return self._failed(impl, error)
         finally:
             if loop is not None:
                 loop.set_task_factory(before)
         return self._told(impl, result, perf_counter() - started)
+
+    def _begun(self, impl: Impl, args: tuple[Any, ...]) -> Any:
+        steps = Steps(impl.call(*args), impl.instance.tasks, self.loop)
+        try:
+            if not steps.first():
+                return self._rest(impl, steps)
+        except BaseException as error:
+            return self._failed(impl, error)
+        return self._told(impl, steps.result, steps.longest)
+
+    async def _rest(self, impl: Impl, steps: Steps) -> Any:
+        try:
+            async with asyncio.timeout(self.seconds):
+                await steps
+        except BaseException as error:
+            return self._failed(impl, error)
+        return self._told(impl, steps.result, steps.longest)
 
     def _failed(self, impl: Impl, error: BaseException) -> None:
         on_purpose = impl.hook in SAYS_NO.get(type(error), ())  # a refused request, a slot that is taken
@@ -311,6 +328,8 @@ class Hooks:
         self.fault(impl, locate(error))
 
     def _told(self, impl: Impl, result: Any, held: float) -> Any:
+        if result is None and held <= SLOW_SECONDS:
+            return None
         if held > SLOW_SECONDS:
             impl.instance.slow += 1
             log.warning("plugin %s held the loop for %.0f ms in %s", impl.instance.name, held * 1e3, impl.hook)
@@ -323,7 +342,9 @@ class Hooks:
         """Ask all implementations one after the other; those that answered, with their answers."""
         answers = []
         for impl in self.impls[hook]:
-            result = await self.run(impl, *args) if impl.is_async else self.call(impl, *args)
+            result = self.call(impl, *args)
+            if type(result) is CoroutineType:
+                result = await result
             if result is not None:
                 answers.append((impl, result))
         return answers

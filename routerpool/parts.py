@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 from attrs import evolve, field, frozen
 
 from routerpool.errors import RequestError
-from routerpool.types import ChatRequest, Hints, Native
+from routerpool.types import NO_HINTS, ChatRequest, Native
 
 __all__ = ["DECODED", "Part", "fields_of", "leaves_of", "parts_of", "place_of", "rewritten"]
 
@@ -90,7 +90,6 @@ def fields_of(request: ChatRequest) -> Iterator[tuple[str, Any, int | None]]:
         yield "native", request.native.body, None
 
 
-NO_HINTS = Hints()
 SCALARS = frozenset({int, float, bool, type(None)})
 
 

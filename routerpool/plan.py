@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from types import CoroutineType
 from typing import Any, TypeVar
 
 from attrs import define, evolve, field, frozen
@@ -168,7 +169,9 @@ class Planner:
             session=Later(lambda: session_of(request)),
         )
         for impl in self.hooks.impls["classify"]:
-            known = await self.hooks.run(impl, request, features)
+            known = self.hooks.call(impl, request, features)
+            if type(known) is CoroutineType:
+                known = await known
             if known is None:
                 continue
             if not known.sound():
@@ -235,7 +238,9 @@ class Planner:
         found = self._own_vetoes(request, features, selection.profile, field_)
         left = _without(field_.eligible, found)
         for impl in self.hooks.impls["veto"]:  # each is asked about those whom nobody before it has ruled out
-            answer = await self.hooks.run(impl, request, features, left)
+            answer = self.hooks.call(impl, request, features, left)
+            if type(answer) is CoroutineType:
+                answer = await answer
             if answer:
                 more = self._checked(impl, answer, Veto, left)
                 left, found = _without(left, more), [*found, *more]

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from typing import Any
 
 from routerpool.errors import RequestError, nearest
-from routerpool.types import Caller, ChatRequest, Hints, Privacy
+from routerpool.types import NO_HINTS, Caller, ChatRequest, Hints, Privacy
 from routerpool.wire import dumps
 
 __all__ = ["needs_of", "parse_chat", "read_hints", "sent_body", "serialised", "session_of"]
@@ -87,7 +87,6 @@ def parse_chat(
 
 
 NOBODY = Caller()
-NO_HINTS = Hints()
 
 
 def read_hints(router: Any, headers: Iterable[tuple[str, str]] = ()) -> Hints:

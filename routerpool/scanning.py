@@ -25,9 +25,9 @@ from attrs import asdict, field, frozen
 from routerpool.errors import RequestError, nearest
 from routerpool.hooks import HOOK_SECONDS
 from routerpool.hookspecs import Rewriter, hookimpl
-from routerpool.parts import ORDINARY, Part, fields_of, leaves_of, parts_of, place_of, rewritten
+from routerpool.parts import ORDINARY, SCALARS, Part, fields_of, leaves_of, parts_of, place_of, rewritten
 from routerpool.placeholders import Restorer, redaction, standin, standins_in, unescaped
-from routerpool.types import Attempt, ChatRequest, Features, Finding, Level, Privacy, Probe, Report
+from routerpool.types import NO_HINTS, Attempt, ChatRequest, Features, Finding, Level, Privacy, Probe, Report
 
 __all__ = ["Action", "Match", "ScannerConfig", "TextScanner"]
 
@@ -239,8 +239,10 @@ class TextScanner:
     @hookimpl
     async def classify(self, request: ChatRequest, features: Features) -> Features | None:
         """Raise the class, refuse the request, or leave word for `mutate`, by what is found in it."""
-        marked: list[_Marked] = []
         clean = self._clean
+        if _plainly_in(clean, request):
+            return None
+        marked: list[_Marked] = []
         for place, value, _ in fields_of(request):
             seen = _key_of(value)
             if seen in clean:
@@ -364,6 +366,23 @@ class TextScanner:
 
 
 CHANGING: frozenset[Action] = frozenset({"redact", "placeholder"})
+
+
+def _plainly_in(clean: Mapping[Key, None], request: ChatRequest) -> bool:
+    """Whether all of a request is known to be clean, of those of the usual form: what is asked of every request."""
+    if request.native is not None or request.hints is not NO_HINTS:
+        return False
+    for key, value in request.params.items():
+        if type(value) not in SCALARS or key not in ORDINARY:
+            return False
+    for message in request.messages:
+        if type(message) is not dict or len(message) != 2 or message.get("role") not in ROLES:
+            return False
+        content = message.get("content")
+        if type(content) is not str or (hash(content), len(content)) not in clean:
+            return False
+    model = request.model
+    return (hash(model), len(model)) in clean
 
 
 def _key_of(value: Any) -> Key | None:

@@ -15,6 +15,7 @@ from attrs import Attribute, evolve, field, frozen
 from attrs.validators import ge, instance_of, le
 
 __all__ = [
+    "NO_HINTS",
     "Answer",
     "Attempt",
     "Caller",
@@ -161,6 +162,10 @@ class Hints:
     session: str | None = None
 
 
+NO_HINTS = Hints()
+"""The hints of most requests, so that these are told by one look."""
+
+
 @frozen(kw_only=True, slots=True)
 class Native:
     """The client's own dialect and its parsed body, for a candidate that speaks it without translation."""
@@ -183,7 +188,7 @@ class ChatRequest:
     kind: Kind = "chat"
     stream: bool = False
     params: Mapping[str, Any] = field(factory=dict, repr=False)
-    hints: Hints = Hints()
+    hints: Hints = NO_HINTS
     caller: Caller = Caller()
     native: Native | None = None
 

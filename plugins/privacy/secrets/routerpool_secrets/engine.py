@@ -60,11 +60,15 @@ class PythonEngine:
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = [(rule, rule.python()) for rule in rules if rule.keywords]
         self._always = [(rule, rule.python()) for rule in rules if not rule.keywords]
-        self._words = tuple(dict.fromkeys(word for rule in rules for word in rule.keywords))
+        words = dict.fromkeys(word for rule in rules for word in rule.keywords)
+        self._words = tuple(word for word in words if word.split() == [word])
+        self._spaced = tuple(word for word in words if word.split() != [word])
 
     def matches(self, data: bytes, lower: bytes) -> Iterator[tuple[Rule, Found]]:
         """All matches of all rules."""
-        there = {word for word in self._words if word in lower}
+        distinct = b" ".join(set(lower.split()))  # texts repeat themselves: half of it is left to go through
+        there = {word for word in self._words if word in distinct}
+        there.update(word for word in self._spaced if word in lower)
         for rule, pattern in self._always:
             yield from ((rule, found) for found in pattern.finditer(data))
         for rule, pattern in self._rules if there else ():
