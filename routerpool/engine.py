@@ -84,10 +84,9 @@ class Engine:
         """Hand a record to the plugins; waits 50 ms at most, then lets it finish behind the answer."""
         hooks, waiting = self.services.hooks, []
         for impl in hooks.impls["record_usage"]:
-            if impl.is_async:
-                waiting.append(hooks.run(impl, record))
-            else:
-                hooks.call(impl, record)
+            rest = hooks.run(impl, record) if impl.is_async else hooks.call(impl, record)
+            if type(rest) is CoroutineType:
+                waiting.append(rest)
         if not waiting:
             return
         task = asyncio.ensure_future(asyncio.gather(*waiting))

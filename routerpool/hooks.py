@@ -287,31 +287,34 @@ class Hooks:
         Most hooks never wait, and a request passes a dozen of them: what does not wait should cost little.
         """
         if impl.is_async:
-            return self._begun(impl, args)
+            return self._begun(impl, impl.call(*args))
         started, loop = perf_counter(), self.loop
         before = impl.instance.tasks.enter(loop) if loop is not None else None
         try:
             result = impl.call(*args)
             if type(result) is GeneratorType:
                 result = list(result)
-            elif type(result) is CoroutineType:
-                result.close()
-                raise TypeError("a hook that answers with a coroutine must be `async def`")
         except BaseException as error:
             return self._failed(impl, error)
         finally:
             if loop is not None:
                 loop.set_task_factory(before)
+        if type(result) is CoroutineType:  # it is begun by whoever awaits it
+            return self._later(impl, result)
         return self._told(impl, result, perf_counter() - started)
 
-    def _begun(self, impl: Impl, args: tuple[Any, ...]) -> Any:
-        steps = Steps(impl.call(*args), impl.instance.tasks, self.loop)
+    def _begun(self, impl: Impl, coroutine: Any) -> Any:
+        steps = Steps(coroutine, impl.instance.tasks, self.loop)
         try:
             if not steps.first():
                 return self._rest(impl, steps)
         except BaseException as error:
             return self._failed(impl, error)
         return self._told(impl, steps.result, steps.longest)
+
+    async def _later(self, impl: Impl, coroutine: Any) -> Any:
+        result = self._begun(impl, coroutine)
+        return await result if type(result) is CoroutineType else result
 
     async def _rest(self, impl: Impl, steps: Steps) -> Any:
         try:

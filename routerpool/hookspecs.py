@@ -21,7 +21,8 @@ What all hooks share:
 - A plugin that several worker processes cannot share says why in an attribute `single_process`; `--workers` then
   refuses with this reason.
 - The values are shared. Answer with new ones (`attrs.evolve`), never change one in place.
-- `def` where nothing is awaited is the fast form. Nothing may block the loop: threads are for that.
+- `def` where nothing is awaited is the fast form; it may answer with a coroutine where it has to wait after all.
+  Nothing may block the loop: threads are for that.
 """
 
 # The bodies are empty on purpose: pluggy reads the signatures, people read the text.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from time import perf_counter
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, TypeVar
@@ -236,12 +236,14 @@ class TextScanner:
 
     # What is in a request
 
-    @hookimpl
+    @hookimpl(specname="classify")
+    def ask(self, request: ChatRequest, features: Features) -> Awaitable[Features | None] | None:
+        """The hook: nothing at once where all of a request is known to be clean, else `classify`."""
+        return None if _plainly_in(self._clean, request) else self.classify(request, features)
+
     async def classify(self, request: ChatRequest, features: Features) -> Features | None:
         """Raise the class, refuse the request, or leave word for `mutate`, by what is found in it."""
         clean = self._clean
-        if _plainly_in(clean, request):
-            return None
         marked: list[_Marked] = []
         for place, value, _ in fields_of(request):
             seen = _key_of(value)

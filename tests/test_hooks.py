@@ -695,3 +695,22 @@ def test_the_values_that_hooks_may_answer_with_pass() -> None:
     for hook, answer in answers.items():
         hooks = hooks_of(one=plugin(hook, lambda self, answer=answer: answer))
         assert collected(hooks, hook, *ARGUMENTS[hook]) == [("one", answer)]
+
+
+def test_a_plain_function_may_answer_with_a_coroutine_which_is_guarded_like_any_other() -> None:
+    async def later(fails: bool) -> Features:
+        await asyncio.sleep(0)
+        if fails:
+            raise ValueError("a secret text")
+        return Features(task="later")
+
+    def sound(self: object, request: object) -> Any:
+        return later(False)
+
+    def broken(self: object, request: object) -> Any:
+        return later(True)
+
+    hooks = hooks_of(sound=plugin("classify", sound), broken=plugin("classify", broken))
+    assert collected(hooks, "classify", REQUEST, FEATURES) == [("sound", Features(task="later"))]
+    assert hooks.instances["broken"].faults == 1
+    assert "secret text" not in (hooks.instances["broken"].last_fault or "")

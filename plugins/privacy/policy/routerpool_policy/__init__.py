@@ -223,6 +223,8 @@ class Policy:
         What every request of this caller is at least needs no memory.
         """
         privacy = plan.features.privacy
+        if privacy is Privacy.PUBLIC:
+            return
         raised = privacy > max(self._floor, request.caller.privacy)
         if raised and self._sessions.rise(_session(request, plan.features), privacy):
             self._news.set()
