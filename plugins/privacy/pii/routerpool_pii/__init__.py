@@ -7,20 +7,17 @@ must stand nearby. Postal addresses need a language model: `addresses` names one
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any
 
 from attrs import field, frozen
 
-from routerpool import Level, Privacy, Probe, Report, Router, hookimpl
+from routerpool import Level, PluginError, Privacy, Probe, Report, Router, hookimpl
 from routerpool.scanning import Match, ScannerConfig, TextScanner
 from routerpool_pii.addresses import CURE, Reader
-from routerpool_pii.rules import RULES, lowered, regions
+from routerpool_pii.rules import RULES, lowered, regions, surroundings
 
 __all__ = ["PII"]
-
-log = logging.getLogger("routerpool.pii")
 
 CLASSES = ("contact", "finance", "id", "address")
 COUNTRIES = tuple(sorted({rule.country for rule in RULES if rule.country}))
@@ -71,6 +68,8 @@ class PII(TextScanner):
         self._reader: Reader | None = None
         if config.addresses and "address" in config.classes:
             self._reader = Reader(config.addresses)
+            if not self._reader.installed():
+                raise ValueError(self._reader.idle)
             self._kinds["address"] = "address"
             self.threaded = True  # type: ignore[misc]  # only where a model reads; the base asks the instance
         super().__init__(config, name=name)
@@ -80,8 +79,9 @@ class PII(TextScanner):
         places = regions(text)
         if places:
             small = lowered(text)
+            near = surroundings(small, places)
             for rule in self._rules:
-                yield from rule.matches(text, small, places)
+                yield from rule.matches(text, small, places, near)
         if self._reader is not None:
             yield from self._reader.find(text)
 
@@ -95,11 +95,14 @@ class PII(TextScanner):
 
     @hookimpl
     async def lifespan(self, router: Router) -> AsyncIterator[None]:
-        """Load the language model, where one is asked for, in a thread: it takes seconds."""
+        """Load the language model, where one is asked for, in a thread: it takes seconds.
+
+        Without it the start fails: a scanner that does not look would let everything through.
+        """
         if self._reader is not None:
             await asyncio.to_thread(self._reader.load)
             if self._reader.idle:
-                log.warning("%s: %s", self.name, self._reader.idle)
+                raise PluginError(self._reader.idle)
         yield
 
     @hookimpl
@@ -111,9 +114,9 @@ class PII(TextScanner):
     @hookimpl
     def check(self, probe: Probe) -> Iterable[Report]:
         """What every scanner tells, and what is missing for addresses."""
+        if self._reader is not None and self._reader.idle:
+            self._reader.load()
+            if self._reader.idle:
+                yield Report(level=Level.ERROR, text=self._reader.idle.partition(";")[0], cure=CURE)
+                return
         yield from super().check(probe)
-        if self._reader is not None:
-            reader = Reader(self._reader.model)
-            reader.load()
-            if reader.idle:
-                yield Report(level=Level.WARNING, text=reader.idle.partition(";")[0], cure=CURE)

@@ -32,20 +32,26 @@ NEAR = 40
 
 @define
 class Reader:
-    """Presidio with one model. It finds nothing until it is loaded; `idle` says why it is not."""
+    """Presidio with one model, to be loaded before anything is asked of it; `idle` says why it is not."""
 
     model: str
     idle: str = "not loaded yet"
     _analyzer: Any = field(default=None, init=False, repr=False)
 
+    def installed(self) -> bool:
+        """Whether Presidio is there, as far as that can be told without importing it; if not, `idle` says so."""
+        if find_spec("presidio_analyzer") is None or find_spec("spacy") is None:
+            self.idle = f"postal addresses cannot be looked for: presidio-analyzer is not installed; {CURE}"
+            return False
+        return True
+
     def load(self) -> None:
         """Import Presidio and the model, which takes seconds; what is missing is told in `idle`."""
-        if find_spec("presidio_analyzer") is None or find_spec("spacy") is None:
-            self.idle = f"postal addresses are not looked for: presidio-analyzer is not installed; {CURE}"
+        if not self.installed():
             return
         spacy: Any = import_module("spacy")
         if not (spacy.util.is_package(self.model) or Path(self.model).is_dir()):
-            self.idle = f"postal addresses are not looked for: there is no spaCy model {self.model!r}; {CURE}"
+            self.idle = f"postal addresses cannot be looked for: there is no spaCy model {self.model!r}; {CURE}"
             return
         suffixes: Any = import_module("tldextract")
         suffixes.tldextract.TLD_EXTRACTOR = suffixes.TLDExtract(suffix_list_urls=(), cache_dir=None)
@@ -60,8 +66,8 @@ class Reader:
 
     def find(self, text: str) -> Iterator[Match]:
         """Places with a number near them in the same line, from the first to the last character of both."""
-        if self._analyzer is None:
-            return
+        if self._analyzer is None:  # to find nothing would say that there is nothing
+            raise RuntimeError("the language model is not loaded")
         seen = 0
         for at in range(0, len(text), PIECE):
             piece = text[at : at + PIECE + OVERLAP]

@@ -16,7 +16,7 @@ from attrs import field, frozen
 from routerpool.scanning import Match
 from routerpool_pii import numbers as n
 
-__all__ = ["RULES", "Rule", "lowered", "regions"]
+__all__ = ["RULES", "Rule", "lowered", "regions", "surroundings"]
 
 BEFORE, AFTER = 80, 30
 """Characters before and after a match in which a word may stand that says what it is."""
@@ -34,7 +34,7 @@ class Rule:
     """One kind of personal data: `country` is empty for what is the same everywhere.
 
     `begin` tells from where on a match counts and `cut` how many of its characters are meant: a pattern may read on
-    into the next word. `words` are those of which one must stand nearby, in small letters.
+    into the next word. `words` are those of which one must stand nearby, in small letters; `sign` is in every match.
     """
 
     name: str
@@ -45,19 +45,22 @@ class Rule:
     begin: Callable[[str, int], int] = field(default=lambda _text, start: start, kw_only=True)
     cut: Callable[[str], int] = field(default=len, kw_only=True)
     country: str = field(default="", kw_only=True)
+    sign: str = field(default="", kw_only=True)
 
-    def matches(self, text: str, lowered: str, regions: Iterable[tuple[int, int]]) -> Iterator[Match]:
-        """What this rule finds in these regions of the text; `lowered` is all of it in small letters."""
-        named = sorted(place for word in self.words for place in _places(lowered, word))
+    def matches(self, text: str, lowered: str, regions: Iterable[tuple[int, int]], near: str) -> Iterator[Match]:
+        """What this rule finds in these regions; `lowered` is the text in small letters, `near` what is around them."""
+        named = sorted(place for word in self.words if word in near for place in _places(lowered, word))
         if self.words and not named:
             return
         for first, last in regions:
+            if self.sign and text.find(self.sign, first, last) < 0:
+                continue
             match = self.pattern.search(text, first, last)
             while match is not None:
                 start = self.begin(text, match.start())
                 end = start + self.cut(text[start : match.end()]) if start >= 0 else -1
-                near = end > 0 and (not self.words or _within(named, start - BEFORE, end + AFTER))
-                if near and self.check(text[start:end]):
+                told = end > 0 and (not self.words or _within(named, start - BEFORE, end + AFTER))
+                if told and self.check(text[start:end]):
                     yield Match(self.name, start, end)
                     match = self.pattern.search(text, end, last)
                 else:
@@ -88,22 +91,33 @@ def lowered(text: str) -> str:
     return "".join(letter.lower() if len(letter.lower()) == 1 else letter for letter in text)
 
 
-DIGITS = re.compile(r"\d(?:[ ()./-]{0,2}\d){5,40}|\d\d[A-Za-z]\d\d[A-Za-z]\d{3}[A-Za-z]|@")
-"""What every rule's finding has in it: six digits with little between, the end of a codice fiscale, or an @."""
+DIGITS = re.compile(r"\d(?:(?:[ ()./-]{0,2}\d){5,40}|\d[A-Za-z]\d\d[A-Za-z]\d{3}[A-Za-z])")
+"""What every rule's finding has in it, unless it has an @: six digits with little between, or the end of a codice
+fiscale."""
 MARGIN = 80
 """Characters around it in which the rest of the finding stands."""
 
 
 def regions(text: str) -> list[tuple[int, int]]:
     """Where there may be something to find, so that most of most texts is looked at once only."""
+    places = [match.span() for match in DIGITS.finditer(text)]
+    at = text.find("@")
+    while at >= 0:
+        places.append((at, at + 1))
+        at = text.find("@", at + 1)
     found: list[tuple[int, int]] = []
-    for match in DIGITS.finditer(text):
-        start, end = max(0, match.start() - MARGIN), match.end() + MARGIN
+    for first, last in sorted(places):
+        start, end = max(0, first - MARGIN), last + MARGIN
         if found and start <= found[-1][1]:
-            found[-1] = found[-1][0], end
+            found[-1] = found[-1][0], max(end, found[-1][1])
         else:
             found.append((start, end))
     return found
+
+
+def surroundings(lowered: str, regions: Iterable[tuple[int, int]]) -> str:
+    """All that stands so near to these regions that it may say what a number in them is."""
+    return "\n".join(lowered[max(0, first - 2 * BEFORE) : last + 2 * BEFORE] for first, last in regions)
 
 
 RESERVED = re.compile(
@@ -232,13 +246,14 @@ CALLED = (
     "portable|teléfono|móvil|telefone|celular|telefono|cellulare|komórka|puhelin|телефон|電話|电话|手机|전화|هاتف"
 )
 CONTACTS = (
-    Rule("email", "contact", MAIL, email, begin=_mailbox),
+    Rule("email", "contact", MAIL, email, begin=_mailbox, sign="@"),
     Rule(
         "phone",
         "contact",
         re.compile(r"\+\d(?<![\w.+/=]\+\d)(?:[ ()./-]{0,2}\d){7,16}(?![\w=]|[.:]\d)"),
         international,
         cut=_dialled,
+        sign="+",
     ),
     Rule(
         "phone",
@@ -246,9 +261,14 @@ CONTACTS = (
         re.compile(r"00[1-9](?<![\w.+/=-]00[1-9])(?<!\d 00[1-9])(?:[ ()./-]{0,2}\d){7,16}(?![\w=]|[.:]\d)"),
         abroad,
         cut=_dialled,
+        sign="00",
     ),
     Rule(
-        "us-phone", "contact", re.compile(r"\(\d{3}\)(?<!\w\(\d{3}\)) ?\d{3}[ .-]\d{4}(?![\w=]|[.-]\d)"), north_american
+        "us-phone",
+        "contact",
+        re.compile(r"\(\d{3}\)(?<!\w\(\d{3}\)) ?\d{3}[ .-]\d{4}(?![\w=]|[.-]\d)"),
+        north_american,
+        sign="(",
     ),
     _number("us-phone", "contact", r"\d\d{2}[.-]\d{3}[.-]\d{4}", north_american),
     _number("phone-by-name", "contact", r"\d(?:[ ()./-]{0,2}\d){6,12}", national, CALLED),

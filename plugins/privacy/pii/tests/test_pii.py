@@ -10,7 +10,8 @@ from routerpool_pii import PII, numbers
 from routerpool_pii.addresses import Reader
 from routerpool_pii.rules import RULES
 
-from routerpool import Level, Privacy, Probe
+from routerpool import ConfigError, Level, PluginError, Privacy, Probe
+from routerpool.testing import make_router
 from routerpool.testing.scanner_contract import ScannerContract
 
 
@@ -193,16 +194,42 @@ def opened(scanner: PII) -> None:
     asyncio.run(open_and_close())
 
 
-def test_without_presidio_addresses_are_idle_and_everything_else_works(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_without_presidio_are_an_error_of_the_configuration_that_says_the_cure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("routerpool_pii.addresses.find_spec", lambda name: None)
-    scanner = PII(PII.Config(addresses="en_core_web_sm"))
-    opened(scanner)
-    assert "presidio-analyzer is not installed" in scanner.status()["addresses"]
-    warnings = [report for report in scanner.check(Probe()) if report.level is Level.WARNING]
-    assert [report.cure for report in warnings] == [
-        "pip install 'routerpool-pii[presidio]', and install the spaCy model that `addresses` names"
+    with pytest.raises(ConfigError, match=r"pip install 'routerpool-pii\[presidio\]'"):
+        make_router({"plugins": {"pii": {"addresses": "en_core_web_sm"}}}, plugins={"pii": PII})
+
+
+def test_addresses_without_their_model_stop_the_start_and_nothing_is_taken_to_be_clean(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    modules = stand_ins({})
+    monkeypatch.setattr("routerpool_pii.addresses.find_spec", modules.get)
+    monkeypatch.setattr("routerpool_pii.addresses.import_module", modules.__getitem__)
+    scanner = PII(PII.Config(addresses="unknown"))
+    with pytest.raises(PluginError, match="no spaCy model 'unknown'"):
+        opened(scanner)
+    with pytest.raises(RuntimeError, match="not loaded"):
+        list(scanner.find("742 Evergreen Terrace, Springfield"))
+    reports = list(scanner.check(Probe()))
+    assert [(report.level, report.cure) for report in reports] == [
+        (Level.ERROR, "pip install 'routerpool-pii[presidio]', and install the spaCy model that `addresses` names")
     ]
-    assert [match.rule for match in scanner.find("anna@firma.de, 742 Evergreen Terrace, Springfield")] == ["email"]
+
+
+def test_addresses_with_their_model_are_looked_for_beside_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    modules = stand_ins({})
+    monkeypatch.setattr("routerpool_pii.addresses.find_spec", modules.get)
+    monkeypatch.setattr("routerpool_pii.addresses.import_module", modules.__getitem__)
+    scanner = PII(PII.Config(addresses="known"))
+    opened(scanner)
+    assert scanner.status()["addresses"] == "known"
+    assert [match.rule for match in scanner.find("anna@firma.de\n742 Evergreen Terrace, Springfield")] == [
+        "email",
+        "address",
+    ]
 
 
 def test_nothing_of_presidio_is_imported_unless_addresses_are_asked_for() -> None:
