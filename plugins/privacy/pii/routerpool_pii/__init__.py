@@ -15,7 +15,7 @@ from attrs import field, frozen
 from routerpool import Level, PluginError, Privacy, Probe, Report, Router, hookimpl
 from routerpool.scanning import Match, ScannerConfig, TextScanner
 from routerpool_pii.addresses import CURE, Reader
-from routerpool_pii.rules import RULES, lowered, regions, surroundings
+from routerpool_pii.rules import FORMS, RULES, lowered, regions, surroundings
 
 __all__ = ["PII"]
 
@@ -80,8 +80,9 @@ class PII(TextScanner):
         if places:
             small = lowered(text)
             near = surroundings(small, places)
+            formed = [place for place in places if FORMS.search(text, *place)]
             for rule in self._rules:
-                yield from rule.matches(text, small, places, near)
+                yield from rule.matches(text, small, formed if rule.by_form else places, near)
         if self._reader is not None:
             yield from self._reader.find(text)
 

@@ -16,7 +16,7 @@ from attrs import field, frozen
 from routerpool.scanning import Match
 from routerpool_pii import numbers as n
 
-__all__ = ["RULES", "Rule", "lowered", "regions", "surroundings"]
+__all__ = ["FORMS", "RULES", "Rule", "lowered", "regions", "surroundings"]
 
 BEFORE, AFTER = 80, 30
 """Characters before and after a match in which a word may stand that says what it is."""
@@ -46,6 +46,11 @@ class Rule:
     cut: Callable[[str], int] = field(default=len, kw_only=True)
     country: str = field(default="", kw_only=True)
     sign: str = field(default="", kw_only=True)
+
+    @property
+    def by_form(self) -> bool:
+        """Whether nothing but its form tells a match: no word, and no sign."""
+        return not self.words and not self.sign
 
     def matches(self, text: str, lowered: str, regions: Iterable[tuple[int, int]], near: str) -> Iterator[Match]:
         """What this rule finds in these regions; `lowered` is the text in small letters, `near` what is around them."""
@@ -330,3 +335,18 @@ IDS = (
 
 RULES: Sequence[Rule] = (*CONTACTS, *FINANCE, *IDS)
 """All rules. Two of one name are two ways to write the same."""
+
+
+def _any_of(rules: Iterable[Rule]) -> re.Pattern[str]:
+    """One pattern that is found wherever one of these is; they begin with a digit each."""
+    apart, behind = [], []
+    for rule in rules:
+        source = rule.pattern.pattern.replace("([ -])", "[ -]").replace("\\1", "[ -]")
+        first = source[: source.index("]") + 1] if source[0] == "[" else source[:2]
+        rest = f"(?<={first}){source[len(first) :]}"
+        (apart if source.startswith(f"{first}(?<!{EDGE}{first})") else behind).append(rest)
+    return re.compile(rf"\d(?:(?<!{EDGE}\d)(?:{'|'.join(apart)})|{'|'.join(behind)})")
+
+
+FORMS = _any_of(rule for rule in RULES if rule.by_form)
+"""Whether any rule without words or signs can match at all: asked once, since the answer is mostly no."""
