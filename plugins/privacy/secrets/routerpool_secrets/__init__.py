@@ -7,6 +7,7 @@ the looking, otherwise Python's `re`; both find the same.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -102,9 +103,9 @@ class Secrets(TextScanner):
         if WIDE.search(strange):
             text = text.translate(NARROW)
         if UNSEEN.search(strange):
-            seen = [at for at, sign in enumerate(text) if not UNSEEN.match(sign)]
-            stripped = "".join(text[at] for at in seen)
-            return [Match(rule, seen[start], seen[end - 1] + 1) for rule, start, end in self._matches(stripped)]
+            before = [match.start() - n for n, match in enumerate(UNSEEN.finditer(text))]
+            found = self._matches(UNSEEN.sub("", text))
+            return [Match(r, s + bisect_right(before, s), e + bisect_right(before, e - 1)) for r, s, e in found]
         return self._matches(text)
 
     def rules(self) -> Iterable[str]:
