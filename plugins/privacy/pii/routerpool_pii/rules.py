@@ -339,7 +339,8 @@ RULES: Sequence[Rule] = (*CONTACTS, *FINANCE, *IDS)
 
 def _any_of(rules: Iterable[Rule]) -> re.Pattern[str]:
     """One pattern that is found wherever one of these is; they begin with a digit each."""
-    apart, behind = [], []
+    apart: list[str] = []
+    behind: list[str] = []
     for rule in rules:
         source = rule.pattern.pattern.replace("([ -])", "[ -]").replace("\\1", "[ -]")
         first = source[: source.index("]") + 1] if source[0] == "[" else source[:2]
