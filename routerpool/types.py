@@ -15,7 +15,6 @@ from attrs import Attribute, evolve, field, frozen
 from attrs.validators import ge, instance_of, le
 
 __all__ = [
-    "NO_HINTS",
     "Answer",
     "Attempt",
     "Caller",

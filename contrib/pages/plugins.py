@@ -62,12 +62,13 @@ def shipped() -> tuple[Shipped, ...]:
 
 
 def _hooks(plugin: type) -> dict[str, bool]:
-    answers = {name: getattr(plugin, name, None) for name in HOOKS}
-    return {
-        name: iscoroutinefunction(function)
-        for name, function in answers.items()
-        if hasattr(function, f"{PROJECT}_impl")
+    marked = ((name, getattr(plugin, name, None)) for name in dir(plugin))
+    answers = {  # a method of another name may answer a hook
+        how.get("specname") or name: iscoroutinefunction(function)
+        for name, function in marked
+        if (how := getattr(function, f"{PROJECT}_impl", None)) is not None
     }
+    return {name: answers[name] for name in HOOKS if name in answers}
 
 
 def _by_family() -> Iterator[tuple[str, list[Shipped]]]:
