@@ -16,7 +16,7 @@ import click
 from routerpool import __version__, terminal
 from routerpool.client import COMMANDS, Target, config_options, json_option, show
 from routerpool.commands import Commands, Root
-from routerpool.errors import ConfigError
+from routerpool.errors import ConfigError, PluginError
 
 if TYPE_CHECKING:
     from routerpool.router import Router
@@ -230,7 +230,9 @@ def _hooks_of(offer: Any) -> tuple[list[str], str | None]:
 
     try:
         plugin = offer.load()
-    except Exception as error:
+    except PluginError as error:
+        return [], str(error)
+    except (Exception, SystemExit) as error:
         return [], f"fails to import: {type(error).__name__}: {error}"
     return [name for name in HOOKS if hasattr(getattr(plugin, name, None), "routerpool_impl")], None
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from importlib.metadata import Distribution, EntryPoint, distributions
+from importlib.metadata import EntryPoint, distributions
 from operator import itemgetter
 from time import perf_counter
 from types import CoroutineType, GeneratorType
@@ -22,6 +22,7 @@ import pluggy
 from attrs import define, field, frozen
 
 from routerpool import hookspecs
+from routerpool.compatibility import unmet
 from routerpool.document import Problems
 from routerpool.errors import PluginError, RequestError, RouterpoolError, Unavailable, nearest
 from routerpool.hookspecs import PROJECT
@@ -30,7 +31,7 @@ from routerpool.sections import PluginEntry
 from routerpool.shape import structure
 from routerpool.types import Answer, ChatRequest, Decision, Failure, Features
 
-__all__ = ["HOOKS", "Hooks", "Impl", "Installed", "Instance", "installed", "make"]
+__all__ = ["HOOKS", "Hooks", "Impl", "Installed", "Instance", "installed", "make", "offers"]
 
 log = logging.getLogger("routerpool.hooks")
 
@@ -71,13 +72,19 @@ class Installed:
     summary: str = ""
 
     def load(self) -> type:
-        """Import the class."""
-        loaded = self.entry_point.load()
+        """Import the class; a PluginError tells of one that is none, or that this core is not for."""
+        loaded = self.found()
         if not isinstance(loaded, type):
             raise PluginError(
                 f"the entry point {self.name!r} of {self.distribution} is no class: {self.entry_point.value}"
             )
+        if wrong := unmet(loaded):
+            raise PluginError(f"{self.distribution} {self.version} {wrong}")
         return loaded
+
+    def found(self) -> Any:
+        """What the entry point names."""
+        return self.entry_point.load()
 
 
 @define
@@ -128,6 +135,19 @@ def installed() -> dict[str, Installed]:
     Two distributions that offer one name are an error which names both.
     """
     found: dict[str, Installed] = {}
+    for offer in offers():
+        other = found.get(offer.name)
+        if other is not None:
+            raise PluginError(
+                f"both {other.distribution} and {offer.distribution} offer a plugin called {offer.name!r}: "
+                "uninstall one of them"
+            )
+        found[offer.name] = offer
+    return dict(sorted(found.items()))
+
+
+def offers() -> Iterator[Installed]:
+    """Every plugin that a distribution offers, also those whose names clash."""
     seen: set[str] = set()
     for distribution in distributions():
         name = distribution.metadata["Name"] or "?"
@@ -135,21 +155,9 @@ def installed() -> dict[str, Installed]:
             continue
         seen.add(name)
         for entry_point in distribution.entry_points:
-            if entry_point.group != PROJECT:
-                continue
-            other = found.get(entry_point.name)
-            if other is not None:
-                raise PluginError(
-                    f"both {other.distribution} and {name} offer a plugin called {entry_point.name!r}: "
-                    "uninstall one of them"
-                )
-            found[entry_point.name] = _installed(entry_point, distribution, name)
-    return dict(sorted(found.items()))
-
-
-def _installed(entry_point: EntryPoint, distribution: Distribution, name: str) -> Installed:
-    summary = str(distribution.metadata.json.get("summary", ""))
-    return Installed(entry_point.name, entry_point, name, distribution.version, summary)
+            if entry_point.group == PROJECT:
+                summary = str(distribution.metadata.json.get("summary", ""))
+                yield Installed(entry_point.name, entry_point, name, distribution.version, summary)
 
 
 def make(
@@ -171,6 +179,9 @@ def make(
             continue
         try:
             plugin_class = offer.load()
+        except PluginError as error:
+            problems.add(path, str(error))
+            continue
         except (Exception, SystemExit) as error:
             who = f"{offer.distribution} {offer.version}"
             problems.add(path, f"{who} fails to import: {type(error).__name__}: {error}")

@@ -79,12 +79,8 @@ def test_the_hooks_and_their_arguments_are_those_of_the_design() -> None:
 
 @pytest.mark.parametrize("hook", GOLDEN)
 def test_a_spec_asks_for_no_form_of_calling_that_cannot_be_awaited(hook: str) -> None:
-    assert spec(hook).routerpool_spec == {
-        "firstresult": False,
-        "historic": False,
-        "warn_on_impl": None,
-        "warn_on_impl_args": None,
-    }
+    assert not spec(hook).routerpool_spec["firstresult"]
+    assert not spec(hook).routerpool_spec["historic"]
 
 
 @pytest.mark.parametrize("hook", GOLDEN)

@@ -23,6 +23,7 @@ LAYERS = (
     # what everybody speaks
     "types",
     "errors",
+    "compatibility",
     "hookspecs",
     # the configuration
     "document",

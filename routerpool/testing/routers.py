@@ -23,7 +23,7 @@ class _Offered(Installed):
 
     plugin: type = field(kw_only=True)
 
-    def load(self) -> type:
+    def found(self) -> type:
         """The class."""
         return self.plugin
 
