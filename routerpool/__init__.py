@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from routerpool.provider import Provider as Provider
     from routerpool.provider import ProviderConfig as ProviderConfig
     from routerpool.provider_data import ModelData as ModelData
+    from routerpool.responses import read_json as read_json
     from routerpool.router import Router as Router
     from routerpool.scanning import Match as Match
     from routerpool.scanning import ScannerConfig as ScannerConfig
     from routerpool.scanning import TextScanner as TextScanner
+    from routerpool.server import CALLER as CALLER
     from routerpool.server import ROUTER as ROUTER
     from routerpool.server import create_app as create_app
     from routerpool.server import setup as setup
@@ -71,9 +73,10 @@ _HOMES = {
     "provider_data": ("ModelData",),
     "handover": ("Assignment", "Handover"),
     "guide": ("ASSIGNMENT", "middleware"),
+    "responses": ("read_json",),
     "router": ("Router",),
     "scanning": ("Match", "ScannerConfig", "TextScanner"),
-    "server": ("ROUTER", "create_app", "setup"),
+    "server": ("CALLER", "ROUTER", "create_app", "setup"),
     "types": (
         "Answer",
         "Attempt",

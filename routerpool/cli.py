@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["cli", "main"]
 
+KINDS = ("provider", "scanner", "strategy", "mutator", "resilience", "door", "operation")
+"""The kinds of plugins, as `package.KINDS` has them: written out, so that help needs no plugin machinery."""
+
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -235,6 +238,37 @@ def _hooks_of(offer: Any) -> tuple[list[str], str | None]:
     except (Exception, SystemExit) as error:
         return [], f"fails to import: {type(error).__name__}: {error}"
     return [name for name in HOOKS if hasattr(getattr(plugin, name, None), "routerpool_impl")], None
+
+
+@plugins_group.command("new")
+@click.argument("name")
+@click.option("--kind", type=click.Choice(KINDS), required=True, help="What the plugin is to do.")
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    metavar="FOLDER",
+    help="Where to make the package's folder; default is here.",
+)
+@json_option
+def plugins_new(name: str, kind: str, into: Path, as_json: bool) -> None:
+    """Write a package for a plugin called NAME: code that works, its tests, README, licence, CI. Then make it yours."""
+    from routerpool.hooks import installed
+    from routerpool.package import Package, check_name, write
+
+    package = Package(check_name(name, installed(), cli.commands), kind)
+    try:
+        folder = write(package, into)
+    except FileExistsError as error:
+        raise PluginError(f"{error.filename} is there already, and nothing is written over; take another") from error
+    told = {"name": package.name, "kind": kind, "folder": str(folder), "files": list(package.files())}
+    show(told, as_json, _begun)
+
+
+def _begun(told: Mapping[str, Any]) -> Iterable[str]:
+    yield f"{told['folder']}: a {told['kind']} plugin called {told['name']}"
+    yield from (f"  {file}" for file in told["files"])
+    yield f"next: cd {told['folder']} && pip install -e '.[test]' && pytest && routerpool plugins doctor {told['name']}"
 
 
 @cli.group("config", cls=Commands)

@@ -63,6 +63,9 @@ REFRESH_SECONDS = 5.0
 Source = str | Path | Mapping[str, Any] | Config | None
 """What a router can be made of."""
 
+Headers = Iterable[tuple[str, str]]
+"""The headers of a client's request, of which `X-Router-…` are hints."""
+
 
 class Router:
     """Answers chat requests over the configured plugins. Use it as an async context manager.
@@ -317,29 +320,32 @@ class Router:
         await self.engine.record(record)
 
     def request(
-        self,
-        body: Mapping[str, Any],
-        caller: Caller | None = None,
-        headers: Iterable[tuple[str, str]] = (),
-        **changes: Any,
+        self, body: Mapping[str, Any], caller: Caller | None = None, headers: Headers = (), **changes: Any
     ) -> ChatRequest:
-        """A ChatRequest of a body in OpenAI's form; `changes` replace fields of it."""
+        """A ChatRequest of a body in OpenAI's form and the client's headers; `changes` replace fields of the body."""
         return parse_chat({**body, **changes}, request_id=new_id(), headers=headers, caller=caller)
 
-    async def chat(self, body: Mapping[str, Any], caller: Caller | None = None) -> dict[str, Any]:
-        """Answer a chat-completions body with a whole answer; a provider's own refusal is an AnswerError."""
+    async def chat(
+        self, body: Mapping[str, Any], caller: Caller | None = None, *, headers: Headers = ()
+    ) -> dict[str, Any]:
+        """Answer a chat-completions body with a whole answer; a provider's own refusal is an AnswerError.
+
+        A plugin that serves a route hands on who calls it and the `headers`, which may hold hints.
+        """
         sink = PlainSink()
-        await self.handle(self.request(body, caller, stream=False), sink)
+        await self.handle(self.request(body, caller, headers, stream=False), sink)
         answer = sink.answer
         if answer.status >= 400:
             raise AnswerError(answer.status, parsed_error(answer))
         parsed = loads(answer.body)
         return parsed if isinstance(parsed, dict) else {}
 
-    async def stream(self, body: Mapping[str, Any], caller: Caller | None = None) -> AsyncIterator[dict[str, Any]]:
+    async def stream(
+        self, body: Mapping[str, Any], caller: Caller | None = None, *, headers: Headers = ()
+    ) -> AsyncIterator[dict[str, Any]]:
         """Answer with chunks as they come; leaving the loop ends the request upstream."""
         sink = EventSink()
-        task = asyncio.ensure_future(self.handle(self.request(body, caller, stream=True), sink))
+        task = asyncio.ensure_future(self.handle(self.request(body, caller, headers, stream=True), sink))
         task.add_done_callback(sink.done)
         try:
             async for event in sink.events():

@@ -82,6 +82,7 @@ LAYERS = (
     # people
     "doctor",
     "scaffold",
+    "package",
     "terminal",
     "client",
     "commands",
@@ -106,6 +107,8 @@ LAYERS = (
     "testing.provider_contract",
     "testing.strategy_contract",
     "testing.scanner_contract",
+    "testing.mutator_contract",
+    "testing.plugin_contract",
     "testing.contracts",
     "testing.fixtures",
     "testing",

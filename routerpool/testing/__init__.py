@@ -18,19 +18,27 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 # Installed as editable, our asserts would say nothing but AssertionError; pytest must hear of it before the import.
-KIT = ("provider_contract", "live", "scanner_contract", "strategy_contract")
+KIT = ("provider_contract", "live", "scanner_contract", "strategy_contract", "mutator_contract", "plugin_contract")
 pytest.register_assert_rewrite(*(f"routerpool.testing.{name}" for name in KIT))
 
 from routerpool.testing.fixtures import router, upstream  # noqa: E402 - pytest takes fixtures from the plugin's names
 
 if TYPE_CHECKING:
-    from routerpool.testing.contracts import ProviderContract, ScannerContract, StrategyContract
+    from routerpool.testing.contracts import (
+        MutatorContract,
+        PluginContract,
+        ProviderContract,
+        ScannerContract,
+        StrategyContract,
+    )
     from routerpool.testing.forms import Form
     from routerpool.testing.routers import Witness, make_router
     from routerpool.testing.upstream import Upstream
 
 __all__ = [
     "Form",
+    "MutatorContract",
+    "PluginContract",
     "ProviderContract",
     "ScannerContract",
     "StrategyContract",
@@ -43,6 +51,8 @@ __all__ = [
 
 _HOME_OF = {
     "Form": "forms",
+    "MutatorContract": "contracts",
+    "PluginContract": "contracts",
     "ProviderContract": "contracts",
     "ScannerContract": "contracts",
     "StrategyContract": "contracts",

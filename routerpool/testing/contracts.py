@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from routerpool.testing.mutator_contract import MutatorContract
+from routerpool.testing.plugin_contract import PluginContract
 from routerpool.testing.provider_contract import Got, ProviderContract, Rig
 from routerpool.testing.scanner_contract import ScannerContract
 from routerpool.testing.strategy_contract import StrategyContract
 
-__all__ = ["Got", "ProviderContract", "Rig", "ScannerContract", "StrategyContract"]
+__all__ = ["Got", "MutatorContract", "PluginContract", "ProviderContract", "Rig", "ScannerContract", "StrategyContract"]
