@@ -20,6 +20,7 @@ from routerpool.errors import ConfigError, PluginError
 
 if TYPE_CHECKING:
     from routerpool.router import Router
+    from routerpool.types import Report
 
 __all__ = ["cli", "main"]
 
@@ -271,6 +272,24 @@ def _begun(told: Mapping[str, Any]) -> Iterable[str]:
     yield f"next: cd {told['folder']} && pip install -e '.[test]' && pytest && routerpool plugins doctor {told['name']}"
 
 
+@plugins_group.command("doctor")
+@click.argument("name")
+@config_options
+@json_option
+@click.pass_context
+def plugins_doctor(ctx: click.Context, name: str, target: Target, as_json: bool) -> None:
+    """Tell the author of the plugin NAME what is wrong or missing. Exit code 1 if something is broken."""
+    from routerpool.config import load
+    from routerpool.inspection import examine_plugin
+
+    config = None
+    try:
+        config, _ = load(target.config, env_file=target.env_file)
+    except ConfigError as error:
+        click.echo(f"routerpool: the configuration is left out, since {error}", err=True)
+    _tell(ctx, examine_plugin(name, config), as_json)
+
+
 @cli.group("config", cls=Commands)
 def config_group() -> None:
     """Check the configuration, and describe it to editors."""
@@ -333,16 +352,21 @@ def doctor_command(ctx: click.Context, probe: bool, target: Target, as_json: boo
     import asyncio
 
     from routerpool.doctor import examine
-    from routerpool.types import Level
 
     router, _ = target.router()
-    found = asyncio.run(examine(router, network=probe))
+    _tell(ctx, asyncio.run(examine(router, network=probe)), as_json)
+
+
+def _tell(ctx: click.Context, found: Iterable[Report], as_json: bool) -> None:
+    """Print what was found, and end with 1 where an error is among it."""
+    from routerpool.types import Level
+
     told = [
         {"level": report.level.name.lower(), "subject": report.subject, "text": report.text, "cure": report.cure}
         for report in found
     ]
     show({"reports": told}, as_json, lambda document: terminal.reports(document["reports"]))
-    if any(report.level >= Level.ERROR for report in found):
+    if any(report["level"] == Level.ERROR.name.lower() for report in told):
         ctx.exit(1)
 
 

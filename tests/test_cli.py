@@ -113,7 +113,7 @@ def test_every_command_that_prints_can_print_json() -> None:
             yield command
 
     commands = list(walk(cli))
-    assert len(commands) == 13
+    assert len(commands) == 14
     assert [c.name for c in commands if not any("--json" in param.opts for param in c.params)] == []
 
 

@@ -81,6 +81,9 @@ LAYERS = (
     "workers",
     # people
     "doctor",
+    "blocking",
+    "rehearsal",
+    "inspection",
     "scaffold",
     "package",
     "terminal",

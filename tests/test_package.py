@@ -64,6 +64,15 @@ def test_its_own_tests_pass_at_once(kind: str, written: Path) -> None:
     assert "failed" not in said
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_doctor_finds_nothing_missing(kind: str, written: Path) -> None:
+    command = ("routerpool", "plugins", "doctor", NAMES[kind], "--json")
+    said = called(*command, folder=written, PYTHONPATH=str(written / "site"))
+    assert [report["text"] for report in json.loads(said)["reports"] if report["level"] != "note"] == [
+        f"{NAMES[kind]} of {Package(NAMES[kind], kind).folder} 0.1.0: nothing is missing"
+    ]
+
+
 def test_they_are_as_mypy_wants_them(written: Path) -> None:
     said = called("mypy", "--strict", *(str(folder(written, kind)) for kind in KINDS), folder=written)
     assert "no issues found" in said

@@ -11,8 +11,11 @@ import pytest
 
 from routerpool.config import schema
 from routerpool.errors import ConfigError
+from routerpool.inspection import faults_of
+from routerpool.rehearsal import rehearse
 from routerpool.router import Router
 from routerpool.testing.routers import make_router
+from routerpool.types import Level
 
 __all__ = ["PluginContract"]
 
@@ -43,6 +46,11 @@ class PluginContract:
         schema(plugins={self.name: config})
         for attribute in attrs.fields(config) if config else ():
             assert attribute.metadata.get("help") or attribute.metadata.get("internal"), attribute.name
+
+    def test_the_doctor_finds_nothing_against_it(self) -> None:
+        [instance] = self.router().hooks.instances.values()
+        found = [*faults_of(self.plugin), *rehearse(instance)]
+        assert [f"{report.text} → {report.cure}" for report in found if report.level >= Level.WARNING] == []
 
     def test_an_option_that_it_does_not_have_is_an_error_with_its_place(self) -> None:
         with pytest.raises(ConfigError, match=f"plugins.{self.name}.no_such_option"):
