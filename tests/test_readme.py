@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from routerpool.config import from_mapping, parse
+from routerpool.package import Package
+from routerpool.testing import Upstream
 from routerpool.testing.process import served
-
-from .shelf import install
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -88,19 +88,62 @@ def test_the_figures_are_those_that_were_measured() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_a_provider_written_from_the_readme_alone_is_installed_and_passes_its_contract(tmp_path: Path) -> None:
-    source, site = tmp_path / "routerpool-lab", tmp_path / "site"
-    for text in [text for language in ("toml", "yaml", "python") for text in blocks(language)]:
-        if named := FILE.match(text):
-            path = source / named[1]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-    assert len([path for path in source.rglob("*") if path.is_file()]) == 4
-    install(source, site)
-    run = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "--rootdir", str(source), "tests"]
-    environment = {**os.environ, "PYTHONPATH": str(site)}
-    done = subprocess.run(run, cwd=source, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    passed = re.search(r"(\d+) passed", done.stdout)
+def test_the_files_that_the_readme_shows_are_those_that_are_written() -> None:
+    files = Package("lab", "provider").files()
+    shown = {named[1]: text for text in blocks("yaml") + blocks("python") if (named := FILE.match(text))}
+    assert set(shown) == {"routerpool.yaml", "routerpool_lab/lab.yaml", "routerpool_lab/__init__.py"}
+    for name in shown.keys() - {"routerpool.yaml"}:
+        text = shown[name].partition("\n")[2]
+        assert re.sub(r"\d{4}-\d\d-\d\d", "today", text) == re.sub(r"\d{4}-\d\d-\d\d", "today", files[name])
+
+
+def wheel(folder: Path) -> Path:
+    """The core's wheel, built of a copy: setuptools leaves things behind."""
+    copy = folder / "source"
+    shutil.copytree(ROOT / "routerpool", copy / "routerpool", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
+        shutil.copy2(ROOT / name, copy)
+    subprocess.run(["uv", "build", "--quiet", "--wheel", "--out-dir", str(folder), str(copy)], check=True)
+    [made] = folder.glob("*.whl")
+    return made
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("uv") and shutil.which("curl")), reason="wants uv and curl")
+def test_a_stranger_follows_the_page_on_publishing_to_the_letter(tmp_path: Path, upstream: Upstream) -> None:
+    begin, serve, ask = blocks("bash")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "pip").write_text('#!/bin/sh\nexec uv pip "$@" --quiet\n')  # the same, from the cache
+    (tools / "pip").chmod(0o755)
+    env = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    env["PATH"] = f"{tools}:{env['PATH']}"
+
+    def bash(script: str) -> str:
+        command = ["bash", "-euo", "pipefail", "-c", script]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert begin.count("pip install routerpool\n") == begin.count("python3 -m venv venv") == 1
+    begin = begin.replace("python3 -m venv venv", f"uv venv --quiet --python {sys.executable} venv")
+    said = bash(begin.replace("pip install routerpool\n", f"pip install {wheel(tmp_path / 'dist')}\n"))
+    passed = re.search(r"(\d+) passed", said)
     assert passed is not None
     assert int(passed[1]) > 80
+    assert "lab of routerpool-lab 0.1.0: nothing is missing" in said
+    ours = [line for line in bash(". venv/bin/activate && uv pip freeze").splitlines() if "routerpool" in line]
+    assert [line.partition("file://")[0] for line in sorted(ours)] == ["-e ", "routerpool @ "], (
+        "the core and nothing else"
+    )
+
+    [config] = [text for text in blocks("yaml") if text.startswith("# routerpool.yaml\n")]
+    (tmp_path / "routerpool.yaml").write_text(config)
+    assert serve.splitlines() == ["export LAB_API_KEY=...", "routerpool serve"]
+    program = (str(tmp_path / "venv" / "bin" / "python"), "-m", "routerpool")
+    keys = {"LAB_API_KEY": "...", "LAB_BASE_URL": upstream.base_url("lab"), "PYTHONPATH": ""}
+    with served(folder=tmp_path, env=keys, program=program) as url:
+        assert "http://127.0.0.1:4545" in ask
+        answer = json.loads(bash(ask.replace("http://127.0.0.1:4545", url)))
+    assert answer["choices"][0]["message"]["content"] == "Hello from lab: one two three."
+    assert upstream.seen("lab").last.json["model"] == "lab-large"

@@ -7,15 +7,23 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def served(*options: str, folder: Path, env: Mapping[str, str] | None = None) -> Iterator[str]:
-    """The URL of a server started in `folder` with an environment that holds no keys; it is stopped by SIGTERM."""
-    command = [sys.executable, "-m", "routerpool", "serve", "--port", "0", *options]
+def served(
+    *options: str,
+    folder: Path,
+    env: Mapping[str, str] | None = None,
+    program: Sequence[str] = (sys.executable, "-m", "routerpool"),
+) -> Iterator[str]:
+    """The URL of a server started in `folder` with an environment that holds no keys; it is stopped by SIGTERM.
+
+    `program` is the routerpool of another environment, where it is not this one's that is meant.
+    """
+    command = [*program, "serve", "--port", "0", *options]
     environment = {
         "HOME": str(folder),
         "PATH": os.environ["PATH"],
