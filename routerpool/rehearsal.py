@@ -52,7 +52,7 @@ REHEARSED: Final = (
 """The hooks on a request's way. The others run at the start, or for `doctor`, where nobody waits for a stream."""
 
 TIMES: Final = 3
-"""How often each is timed with the same values; the quickest counts, for this machine may be busy."""
+"""How often each is timed with values of a kind; the quickest counts, for this machine may be busy."""
 
 
 def rehearse(instance: Instance, *, seconds: float = HOOK_SECONDS) -> list[Report]:
@@ -120,9 +120,9 @@ class _Rehearsal:
         """One hook with all the values, until it fails; the longest time that it held the loop is told."""
         parameters = tuple(inspect.signature(getattr(hookspecs, impl.hook)).parameters)
         longest = 0.0
-        for values in samples():
+        for kind in zip(*(samples(time) for time in range(TIMES + 1)), strict=True):
             held = []
-            for time in range(TIMES + 1):
+            for time, values in enumerate(kind):
                 self.watch.doing, self.watch.refused, self.since = impl.hook, False, perf_counter()
                 try:
                     with nullcontext() if time else hearing_sleep():
@@ -248,8 +248,11 @@ _USES: Final[Mapping[str, Callable[[Any], Any]]] = {
 # The made-up values
 
 
-def samples() -> Iterator[Mapping[str, Any]]:
-    """The arguments of hooks by their names: an ordinary request, one with tools that streams, and a large one."""
+def samples(time: int = 0) -> Iterator[Mapping[str, Any]]:
+    """The arguments of hooks by their names: an ordinary request, one with tools that streams, and a large one.
+
+    Their texts are others each `time`, so that no answer that was kept hides what it took.
+    """
     few = (
         Candidate(provider="near", model=Model(id="small", context=8_192, local=True, free=True, rank=9)),
         Candidate(
@@ -257,7 +260,7 @@ def samples() -> Iterator[Mapping[str, Any]]:
         ),
     )
     many = tuple(Candidate(provider=f"p{n % 9}", model=Model(id=f"m{n}", rank=n)) for n in range(100))
-    ask = [{"role": "user", "content": "Why does quicksort fail on sorted input?"}]
+    ask = [{"role": "user", "content": f"Why does quicksort fail on sorted input? ({time})"}]
     called = {"id": "c1", "type": "function", "function": {"name": "read", "arguments": '{"path": "a.py"}'}}
     tools = [{"type": "function", "function": {"name": "read", "parameters": {"type": "object"}}}]
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
@@ -265,9 +268,9 @@ def samples() -> Iterator[Mapping[str, Any]]:
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": [{"type": "text", "text": "What is in a.py, and in this?"}, picture]},
         {"role": "assistant", "content": None, "tool_calls": [called]},
-        {"role": "tool", "tool_call_id": "c1", "content": "def sort(a): ..."},
+        {"role": "tool", "tool_call_id": "c1", "content": f"def sort(a): ... # {time}"},
     ]
-    long = [{"role": "user", "content": "A line of a log that says nothing of note.\n" * 5_000}]
+    long = [{"role": "user", "content": f"Line {time} of a log says nothing of note.\n" * 2_500}]
     request = ChatRequest(id="rehearsal", model="auto", messages=ask)
     yield _values(request, Features(prompt_tokens=12, session="s"), few)
     needs = Features(prompt_tokens=90, session="s", needs=frozenset({"tools", "vision"}), privacy=Privacy.PRIVATE)
