@@ -18,6 +18,8 @@ What all hooks share:
 - A hook that raises, or overruns its time, is left out of this request and named in log, status and metrics. The
   plugin that is marked `required: true` is not left out: the request is refused instead. Privacy scanners say so
   themselves with a class attribute `required = True`. Where a fault does something else, `Fault` says what.
+- A plugin says which cores it is for in an attribute `requires_core`, a range such as ">=0.1,<0.3"; another core
+  refuses it at the start. Hooks may gain arguments at any time, and lose none that was not marked for a whole series.
 - A plugin that several worker processes cannot share says why in an attribute `single_process`; `--workers` then
   refuses with this reason.
 - The values are shared. Answer with new ones (`attrs.evolve`), never change one in place.

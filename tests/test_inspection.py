@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from routerpool import Level, PluginError, Report, hookimpl, hookspecs
+from routerpool import Level, PluginError, Report, blocking, hookimpl, hookspecs
 from routerpool.cli import cli
 from routerpool.compatibility import Leaving
 from routerpool.config import from_mapping
@@ -362,11 +362,17 @@ def test_what_is_awaited_is_no_blocking_call() -> None:
         await asyncio.sleep(0.001)
         await asyncio.open_connection("127.0.0.1", 9)
 
+    async def starts_one(self: object) -> None:
+        await asyncio.create_subprocess_exec("sleep", "20")
+
     assert tried("record_usage", asks) == []
+    assert tried("record_usage", starts_one) == []
 
 
 def test_nothing_is_refused_once_it_is_over(tmp_path: Path) -> None:
+    before = list(blocking._watches)
     tried("begin", lambda self: (tmp_path / "new").write_text("x"))
+    assert blocking._watches == before
     (tmp_path / "new").write_text("y")
     assert (tmp_path / "new").read_text() == "y"
 

@@ -144,3 +144,20 @@ def test_without_the_check_at_the_socket_the_property_above_would_fail(
     body = {"model": "auto", "messages": [{"role": "user", "content": MARKER}], "router": {"privacy": "private"}}
     asyncio.run(send(config, body, [], True, Witness()))
     assert upstream.seen("r9").count(MARKER) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_headers_that_a_plugins_route_hands_on_hold_in_chat_and_stream(stream: bool) -> None:
+    async def whole() -> None:
+        async with Upstream() as up:
+            tree = {"plugins": {"far": {"base_url": up.base_url("far"), "local": False, "models": ["m1"]}}}
+            async with make_router(tree, plugins={"far": OpenAIProvider}) as router:
+                body = {"messages": [{"role": "user", "content": MARKER}]}
+                private = [("X-Router-Privacy", "private")]
+                answer = anext(router.stream(body, headers=private)) if stream else router.chat(body, headers=private)
+                with pytest.raises(RequestError) as caught:
+                    await answer
+                assert caught.value.code == "privacy_blocked"
+            assert up.seen("far").requests == []
+
+    asyncio.run(whole())
