@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -312,6 +313,22 @@ def test_the_package_itself_imports_nothing_that_is_not_pythons() -> None:
 
     # what a .pth file of the environment has brought before us is none of ours
     assert foreign.isdisjoint({"attrs", "attr", "click", "pluggy", "orjson", "yaml", "dotenv", "uvloop"})
+
+
+# The repository
+
+TOP = {
+    *("setup.cfg", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE"),
+    *("routerpool", "plugins", "tests", "contrib"),
+}
+
+
+@pytest.mark.skipif(shutil.which("git") is None or not (ROOT / ".git").exists(), reason="asks git what is kept")
+def test_the_top_level_holds_nothing_else() -> None:
+    kept = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    names = {line.partition("/")[0] for line in kept.splitlines()}
+
+    assert {name for name in names if not name.startswith(".")} == TOP
 
 
 # Plugins
