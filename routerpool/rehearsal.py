@@ -160,16 +160,15 @@ class _Rehearsal:
     async def _call(self, impl: Impl, args: list[Any]) -> float:
         """Call it once, and do with the answer what the engine would; how long it held the loop in one go."""
         started = perf_counter()
-        if impl.is_async:
-            steps = Steps(impl.call(*args), self.instance.tasks, None)
+        answer = impl.call(*args)
+        answer = list(answer) if inspect.isgenerator(answer) else answer
+        held = perf_counter() - started
+        if inspect.iscoroutine(answer):  # an `async def`, or a `def` that has to wait after all
+            steps = Steps(answer, self.instance.tasks, None)
             if not steps.first():
                 async with asyncio.timeout(self.seconds):
                     await steps
-            answer, held = steps.result, steps.longest
-        else:
-            answer = impl.call(*args)
-            answer = list(answer) if inspect.isgenerator(answer) else answer
-            held = perf_counter() - started
+            answer, held = steps.result, max(held, steps.longest)
         if answer is not None:
             await _use(impl, answer)
         return held
