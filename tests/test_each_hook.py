@@ -613,15 +613,34 @@ def test_hook_on_success() -> None:
     live(Plugin, visit)
 
 
-def test_hook_record_usage() -> None:
-    class Plugin:
-        def __init__(self) -> None:
-            self.records: list[UsageRecord] = []
+class Awaited:
+    def __init__(self) -> None:
+        self.records: list[UsageRecord] = []
 
-        @hookimpl
-        async def record_usage(self, record: UsageRecord) -> None:
-            self.records.append(record)
+    @hookimpl
+    async def record_usage(self, record: UsageRecord) -> None:
+        await asyncio.sleep(0)
+        self.records.append(record)
 
+
+class Plain(Awaited):
+    @hookimpl
+    def record_usage(self, record: UsageRecord) -> None:  # type: ignore[override]
+        self.records.append(record)
+
+
+class Later(Awaited):
+    @hookimpl
+    def record_usage(self, record: UsageRecord) -> Any:
+        return self._write(record)
+
+    async def _write(self, record: UsageRecord) -> None:
+        await asyncio.sleep(0)
+        self.records.append(record)
+
+
+@pytest.mark.parametrize("kind", [Awaited, Plain, Later])
+def test_hook_record_usage(kind: type) -> None:
     async def visit(house: House) -> None:
         house.up.usage("two", {"prompt_tokens": 9, "completion_tokens": 4})
         house.up.script("one", "http:500", "http:400")
@@ -638,7 +657,7 @@ def test_hook_record_usage() -> None:
         assert (failed.outcome, failed.tried) == (Outcome.FAILED, ("one/m1:bad_request",))
         assert (unknown.outcome, unknown.tried, unknown.model_asked) == (Outcome.FAILED, (), "nobody")
 
-    live(Plugin, visit)
+    live(kind, visit)
 
 
 def test_every_hook_of_the_manual_has_its_test_here() -> None:
