@@ -49,7 +49,7 @@ def forms(contract: ast.ClassDef) -> bool:
 
 def test_there_are_as_many_as_promised() -> None:
     promised = (
-        "anthropic cerebras cloudflare deepseek fireworks github google groq huggingface kilo litellm llamacpp "
+        "anthropic cerebras cloudflare deepseek fireworks github google groq huggingface kilo litellm_sdk llamacpp "
         "lmstudio mistral nvidia ollama ollama_cloud openai openai_compatible opencode openrouter sambanova sandbox "
         "together vercel vllm"
     )

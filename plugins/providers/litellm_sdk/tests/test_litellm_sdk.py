@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import pytest
-from routerpool_litellm import CURE, LiteLLM, LiteLLMConfig
+from routerpool_litellm_sdk import CURE, LiteLLM, LiteLLMConfig
 
 from routerpool import ConfigError, FailureKind, Level, ModelData, Prices
 from routerpool.errors import RequestError
@@ -21,7 +21,7 @@ from routerpool.testing.provider_contract import Rig, modes
 KEY = "canary-of-litellm"
 HELLO = [{"role": "user", "content": "Say hello."}]
 needs_sdk = pytest.mark.skipif(
-    find_spec("litellm") is None, reason='needs LiteLLM itself: pip install "routerpool-litellm[sdk]"'
+    find_spec("litellm") is None, reason='needs LiteLLM itself: pip install "routerpool-litellm-sdk[sdk]"'
 )
 pytestmark = pytest.mark.filterwarnings("ignore")  # LiteLLM warns of itself and of pydantic, on every answer
 
@@ -98,16 +98,16 @@ def run(body: Callable[[Rig], Awaitable[None]]) -> None:
 
 
 def test_without_the_package_it_is_idle_and_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("routerpool_litellm.find_spec", lambda name: None)
+    monkeypatch.setattr("routerpool_litellm_sdk.find_spec", lambda name: None)
 
     async def body() -> None:
         async with make_router(
-            {"plugins": {"litellm": {"models": ["openai/m1"]}}}, plugins={"litellm": LiteLLM}
+            {"plugins": {"litellm_sdk": {"models": ["openai/m1"]}}}, plugins={"litellm_sdk": LiteLLM}
         ) as router:
-            assert CURE in (router.providers["litellm"].idle() or "")
+            assert CURE in (router.providers["litellm_sdk"].idle() or "")
             with pytest.raises(RequestError):
-                await router.chat({"model": "litellm/openai/m1", "messages": HELLO})
-            [report] = [r for r in await router.check() if r.subject == "litellm"]
+                await router.chat({"model": "litellm_sdk/openai/m1", "messages": HELLO})
+            [report] = [r for r in await router.check() if r.subject == "litellm_sdk"]
             assert (report.level, report.cure) == (Level.NOTE, CURE)
 
     asyncio.run(body())
@@ -135,7 +135,7 @@ def test_making_it_imports_nothing() -> None:
 )
 def test_a_section_that_would_harm_is_refused(section: dict[str, Any], word: str) -> None:
     with pytest.raises(ConfigError, match=word):
-        make_router({"plugins": {"litellm": section}}, plugins={"litellm": LiteLLM})
+        make_router({"plugins": {"litellm_sdk": section}}, plugins={"litellm_sdk": LiteLLM})
 
 
 def test_models_are_named_as_litellm_names_them() -> None:

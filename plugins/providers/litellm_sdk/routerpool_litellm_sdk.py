@@ -1,10 +1,10 @@
 """Whatever LiteLLM's SDK reaches, as one provider: Bedrock, Vertex, Azure, watsonx and many more.
 
     plugins:
-      litellm: {models: ["bedrock/anthropic.claude-sonnet-4-5-20250929-v1:0", "azure/my-deployment"]}
-      lab: {use: litellm, models: ["openai/m1"], api_base: "http://127.0.0.1:9000/v1", local: true}
+      litellm_sdk: {models: ["bedrock/anthropic.claude-sonnet-4-5-20250929-v1:0", "azure/my-deployment"]}
+      lab: {use: litellm_sdk, models: ["openai/m1"], api_base: "http://127.0.0.1:9000/v1", local: true}
 
-It needs LiteLLM itself, which is large: pip install "routerpool-litellm[sdk]". It is imported when the router starts,
+It needs LiteLLM itself, which is large: pip install "routerpool-litellm-sdk[sdk]". It is imported when the router starts,
 on a thread. Models are named as LiteLLM names them. Keys are those that LiteLLM finds in the environment of the
 process (`AWS_ACCESS_KEY_ID`, `AZURE_API_KEY`, …); a `.env` file beside the config is not read for them. What is left of
 LiteLLM is its translation: it retries nothing, falls back to nobody, logs nothing and asks nobody for prices.
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 __all__ = ["LiteLLM", "LiteLLMConfig"]
 
 MISSING = "the package litellm is not installed"
-CURE = 'install it: pip install "routerpool-litellm[sdk]"'
+CURE = 'install it: pip install "routerpool-litellm-sdk[sdk]"'
 JSON = {"Content-Type": "application/json"}
 LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
 CAUSES = 16
@@ -126,7 +126,7 @@ class LiteLLM:
     Config = LiteLLMConfig
     refresh_seconds: float | None = 24 * 3600.0
 
-    def __init__(self, config: LiteLLMConfig | None = None, *, name: str = "litellm") -> None:
+    def __init__(self, config: LiteLLMConfig | None = None, *, name: str = "litellm_sdk") -> None:
         self.config = config or LiteLLMConfig()
         self.name = name
         self.local = self.config.local
