@@ -17,7 +17,7 @@ from routerpool.sse import DONE
 from routerpool.types import Answer
 from routerpool.wire import TooManyValuesError, dumps, error_event, loads
 
-__all__ = ["HttpSink", "Watch", "error_response", "json_response", "read_json"]
+__all__ = ["HttpSink", "Watch", "error_response", "json_response", "read_json", "routing_headers"]
 
 REQUEST_VALUES = 250_000
 """The most values in a client's JSON: texts are one each, so a request has some thousands."""
@@ -117,17 +117,21 @@ class HttpSink:
             await self.response.write_eof(last)
 
     def _headers(self, served: Served) -> dict[str, str]:
-        headers = {"X-Router-Request-Id": served.request_id, **self._extra}
-        if not self._tell:
-            return headers
-        if served.candidate is not None:
-            headers["X-Router-Provider"] = _header(served.candidate.provider)
-            headers["X-Router-Model"] = _header(served.candidate.model.id)
-        headers["X-Router-Attempts"] = str(served.attempts)
-        headers["X-Router-Profile"] = _header(served.profile)
-        if served.tried:
-            headers["X-Router-Tried"] = _header(served.tried)
-        return headers
+        told = routing_headers(served) if self._tell else {"X-Router-Request-Id": served.request_id}
+        return {**told, **self._extra}
+
+
+def routing_headers(served: Served) -> dict[str, str]:
+    """Who answers and who was tried, in the headers in which every answer tells it."""
+    headers = {"X-Router-Request-Id": served.request_id}
+    if served.candidate is not None:
+        headers["X-Router-Provider"] = _header(served.candidate.provider)
+        headers["X-Router-Model"] = _header(served.candidate.model.id)
+    headers["X-Router-Attempts"] = str(served.attempts)
+    headers["X-Router-Profile"] = _header(served.profile)
+    if served.tried:
+        headers["X-Router-Tried"] = _header(served.tried)
+    return headers
 
 
 def _header(value: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
@@ -342,7 +342,7 @@ class Router:
 
     async def stream(
         self, body: Mapping[str, Any], caller: Caller | None = None, *, headers: Headers = ()
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """Answer with chunks as they come; leaving the loop ends the request upstream."""
         sink = EventSink()
         task = asyncio.ensure_future(self.handle(self.request(body, caller, headers, stream=True), sink))
