@@ -4,8 +4,8 @@
       litellm_sdk: {models: ["bedrock/anthropic.claude-sonnet-4-5-20250929-v1:0", "azure/my-deployment"]}
       lab: {use: litellm_sdk, models: ["openai/m1"], api_base: "http://127.0.0.1:9000/v1", local: true}
 
-It needs LiteLLM itself, which is large: pip install "routerpool-litellm-sdk[sdk]". It is imported when the router starts,
-on a thread. Models are named as LiteLLM names them. Keys are those that LiteLLM finds in the environment of the
+It needs LiteLLM itself, which is large: pip install "routerpool-litellm-sdk[sdk]". It is imported when the router
+starts, on a thread. Models are named as LiteLLM names them. Keys are those that LiteLLM finds in the environment of the
 process (`AWS_ACCESS_KEY_ID`, `AZURE_API_KEY`, …); a `.env` file beside the config is not read for them. What is left of
 LiteLLM is its translation: it retries nothing, falls back to nobody, logs nothing and asks nobody for prices.
 """

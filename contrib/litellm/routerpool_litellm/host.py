@@ -1,0 +1,216 @@
+"""All that is taken from LiteLLM itself, in one place, since none of it has types that hold from release to release."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from routerpool import RequestError, RouterpoolError
+
+if TYPE_CHECKING:
+
+    class CustomLogger:
+        """LiteLLM's base of callbacks."""
+
+    class CustomGuardrail(CustomLogger):
+        """LiteLLM's base of guardrails."""
+
+        guardrail_name: str | None
+
+        def __init__(self, **options: Any) -> None: ...
+
+    class CustomLLM:
+        """LiteLLM's base of providers that somebody else writes."""
+
+    class CustomRoutingStrategyBase:
+        """LiteLLM's base of strategies that choose the deployment."""
+
+else:
+    from litellm.integrations.custom_guardrail import CustomGuardrail
+    from litellm.integrations.custom_logger import CustomLogger
+    from litellm.llms.custom_llm import CustomLLM
+    from litellm.types.router import CustomRoutingStrategyBase
+
+__all__ = [
+    "CustomGuardrail",
+    "CustomLLM",
+    "CustomLogger",
+    "CustomRoutingStrategyBase",
+    "Refused",
+    "all_metadata",
+    "at_shutdown",
+    "chunk_of",
+    "config_folder",
+    "cooling",
+    "deployments_of",
+    "group_of",
+    "internal",
+    "last_chunk",
+    "metadata_of",
+    "originally",
+    "proxy_router",
+    "refusing",
+    "response_of",
+    "take_over",
+]
+
+PROXY = "litellm.proxy.proxy_server"
+BUCKETS = ("litellm_metadata", "metadata")
+"""Where LiteLLM keeps what it knows of a request; the first that is there is the one it writes to."""
+
+
+class Refused(Exception):  # it is told to clients, through LiteLLM's own error form
+    """A refusal as LiteLLM's proxy reads exceptions: its status, and the fields of OpenAI's error object."""
+
+    def __init__(self, status: int, told: Mapping[str, Any]) -> None:
+        self.status_code = status
+        self.message = str(told.get("message") or "the request was refused")
+        self.type = told.get("type")
+        self.param = told.get("param")
+        self.code = told.get("code")
+        super().__init__(self.message)
+
+    @classmethod
+    def of(cls, error: RequestError) -> Refused:
+        """One of ours. LiteLLM tells the status in the place of the code, so the message tells that."""
+        return cls(error.status, {**error.body()["error"], "message": f"{error.message} ({error.code})"})
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Tell our refusals in LiteLLM's form. What is wrong with the configuration is told to its log only."""
+    try:
+        yield
+    except RequestError as error:
+        raise Refused.of(error) from None
+    except RouterpoolError:
+        message = "routerpool could not start inside LiteLLM; its log says why"
+        raise Refused.of(RequestError("internal_error", message)) from None
+
+
+def proxy_router() -> Any:
+    """The router of the LiteLLM proxy that runs in this process; None where there is none."""
+    return getattr(sys.modules.get(PROXY), "llm_router", None)
+
+
+def config_folder() -> Path | None:
+    """The folder of the proxy's `config.yaml`; None where it was started without one."""
+    path = getattr(sys.modules.get(PROXY), "user_config_file_path", None)
+    return Path(path).absolute().parent if isinstance(path, str) and path else None
+
+
+def deployments_of(router: Any) -> list[Mapping[str, Any]]:
+    """What a router of LiteLLM's may ask, each as its `model_name`, `litellm_params` and `model_info`."""
+    registry = getattr(router, "registry", None)  # since 1.107; before that, a plain list
+    found = registry().all() if callable(registry) else getattr(router, "model_list", None)
+    return [known for entry in found or () if (known := _mapping(entry)) is not None]
+
+
+def _mapping(entry: Any) -> Mapping[str, Any] | None:
+    if isinstance(entry, Mapping):
+        return entry
+    dumped = getattr(entry, "model_dump", None)
+    return dumped() if callable(dumped) else None
+
+
+def at_shutdown(stop: Callable[[], Awaitable[None]]) -> None:
+    """Have the proxy call `stop` when it shuts down.
+
+    LiteLLM asks nobody at its end, so its own function for that is wrapped. Where a release has none of that name, the
+    end of the loop must do, which uvicorn grants only when it is not ended by a signal.
+    """
+    module = sys.modules.get(PROXY)
+    before = getattr(module, "proxy_shutdown_event", None)
+    if before is None:
+        return
+
+    async def ended(*told: Any, **named: Any) -> Any:
+        try:
+            await stop()
+        finally:
+            await before(*told, **named)
+
+    setattr(module, "proxy_shutdown_event", ended)  # noqa: B010 - a plain assignment wants a type for the module
+
+
+async def cooling(router: Any) -> frozenset[str]:
+    """The ids of the deployments that LiteLLM itself has benched; none where this release does not tell."""
+    with suppress(ImportError, AttributeError, TypeError):
+        from litellm.router_utils.cooldown_handlers import async_get_cooldown_deployments
+
+        return frozenset(await async_get_cooldown_deployments(litellm_router_instance=router, parent_otel_span=None))
+    return frozenset()
+
+
+def take_over(router: Any, strategy: CustomRoutingStrategyBase) -> None:
+    """Have a router of LiteLLM's ask `strategy` for the deployment of every request."""
+    register = getattr(router, "register_plugin", None) or router.set_custom_routing_strategy
+    register(strategy)
+
+
+def originally(router: Any, method: str) -> Any:
+    """A method of a router of LiteLLM's as it is without a strategy of ours."""
+    return getattr(type(router), method).__get__(router)
+
+
+def group_of(metadata: Mapping[str, Any]) -> str | None:
+    """The model group that LiteLLM is choosing from, where it says so."""
+    told = metadata.get("model_group")
+    return told if isinstance(told, str) else None
+
+
+def metadata_of(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What LiteLLM keeps of a request, to be read and written; an empty one where it keeps nothing."""
+    for name in BUCKETS:
+        if isinstance(kept := request.get(name), dict):
+            return kept
+    return {}
+
+
+def all_metadata(request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Both places, since LiteLLM moves things from one to the other between its hooks."""
+    for name in BUCKETS:
+        if isinstance(kept := request.get(name), dict):
+            yield kept
+
+
+# Answers
+
+
+def response_of(answer: Mapping[str, Any]) -> Any:
+    """A chat completion as LiteLLM's object."""
+    from litellm.types.utils import ModelResponse
+
+    return ModelResponse(**answer)
+
+
+def chunk_of(event: Mapping[str, Any]) -> Any:
+    """A chunk of a stream as LiteLLM's object."""
+    from litellm.types.utils import ModelResponseStream
+
+    return ModelResponseStream(**event)
+
+
+def last_chunk(finish_reason: str, usage: Mapping[str, Any] | None) -> Any:
+    """The end of a stream: LiteLLM takes the usage from this form only."""
+    end = {"text": "", "is_finished": True, "finish_reason": finish_reason, "usage": usage}
+    return {**end, "index": 0, "tool_use": None}
+
+
+# Requests
+
+
+def internal(name: str) -> bool:
+    """Whether an argument is LiteLLM's own, and no part of what a model is told."""
+    from litellm.types.utils import all_litellm_params
+
+    return name in all_litellm_params or name.startswith(INTERNAL) or name in HANDLED
+
+
+INTERNAL = ("litellm_", "_", "user_api_key")
+HANDLED = frozenset(
+    {"metadata", "user_api_key_dict", "cache_control_injection_points", "deployment", "specific_deployment"}
+)

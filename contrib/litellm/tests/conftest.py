@@ -1,0 +1,157 @@
+"""A proxy process for the tests of this folder, and a plugin of a stranger's in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import yaml
+from attrs import define
+from routerpool_litellm.testing import CannotStart, Proxy, proxied
+
+from routerpool.testing.fixtures import serving
+from routerpool.testing.upstream import Upstream
+
+NOTEBOOK = '''
+"""A stranger's plugin: writes down every record, and leaves its mark on what is sent."""
+
+import json
+from pathlib import Path
+
+from attrs import evolve, field, frozen
+
+from routerpool import hookimpl
+
+
+@frozen(kw_only=True)
+class Config:
+    path: Path = field(metadata={"help": "where the records go"})
+
+
+class Notebook:
+    Config = Config
+
+    def __init__(self, config):
+        self.path = config.path
+
+    def write(self, told):
+        with self.path.open("a") as book:
+            book.write(json.dumps(told) + "\\n")
+
+    @hookimpl
+    async def lifespan(self, router):
+        yield
+        self.write({"id": "", "closed": True})
+
+    @hookimpl
+    def mutate(self, request, attempt):
+        return evolve(request, params={**request.params, "seed": 4711})
+
+    @hookimpl
+    def record_usage(self, record):
+        told = {
+            "id": record.request_id, "profile": record.profile, "provider": record.provider, "model": record.model,
+            "outcome": record.outcome.value, "tried": record.tried, "stream": record.stream,
+            "privacy": record.privacy.name, "input": record.usage.input, "output": record.usage.output,
+            "source": record.usage.source, "caller": record.caller, "cost": record.cost,
+        }
+        self.write(told)
+'''
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder from outside the repository that holds an installed plugin."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "stranger_notebook.py").write_text(NOTEBOOK)
+    info = folder / "stranger_notebook-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger-notebook\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[routerpool]\nnotebook = stranger_notebook:Notebook\n")
+    return folder
+
+
+@define
+class Setting:
+    """An unmodified OpenAI client, a real proxy, our scriptable upstream behind it, and the notebook."""
+
+    up: Upstream
+    proxy: Proxy
+    client: openai.OpenAI
+    book: Path
+    read: int = 0
+
+    def say(self, text: str, model: str = "auto", **more: Any) -> Any:
+        """A chat with one message; the client retries nothing."""
+        return self.client.chat.completions.create(model=model, messages=[{"role": "user", "content": text}], **more)
+
+    def raw(self, text: str, model: str = "auto", **more: Any) -> Any:
+        """The same, with the head of the answer."""
+        return self.client.chat.completions.with_raw_response.create(
+            model=model, messages=[{"role": "user", "content": text}], **more
+        )
+
+    def forget(self) -> None:
+        """Leave behind what was written down so far."""
+        self.read = len(self._lines())
+
+    def records(self, count: int = 1) -> list[dict[str, Any]]:
+        """The records since then, as soon as there are so many: LiteLLM tells of answers in its own time."""
+        self.until(lambda: len(self._read()) >= count)
+        return self._read()
+
+    def record_of(self, answer: Any) -> dict[str, Any]:
+        """The record of an answer, by the id in its head, as soon as there is one."""
+        told = answer.headers["x-router-request-id"]
+        self.until(lambda: any(record["id"] == told for record in self._read()))
+        return next(record for record in self._read() if record["id"] == told)
+
+    def until(self, true: Callable[[], bool], seconds: float = 15.0) -> None:
+        """Wait until something is so that another process does."""
+        until = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < until, f"not so after {seconds} s\n{self.proxy.log.read_text()[-4000:]}"
+            time.sleep(0.02)
+
+    def _read(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._lines()[self.read :]]
+
+    def _lines(self) -> list[str]:
+        return self.book.read_text().splitlines() if self.book.exists() else []
+
+
+Start = Callable[[Mapping[str, Any], Mapping[str, Any], Upstream], Any]
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory, site: Path) -> Start:
+    """What starts a proxy: over LiteLLM's configuration, ours, and an upstream that runs already."""
+
+    @contextmanager
+    def started(config: Mapping[str, Any], ours: Mapping[str, Any], up: Upstream) -> Iterator[Setting]:
+        folder = tmp_path_factory.mktemp("proxy")
+        book = folder / "book.jsonl"
+        plugins = {**ours.get("plugins", {}), "notebook": {"path": str(book)}}
+        tree = {"store": f"sqlite:///{folder}/store.db", **ours, "plugins": plugins}
+        (folder / "routerpool.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+        try:
+            with proxied(folder, config, {"PYTHONPATH": str(site)}) as proxy:
+                client = openai.OpenAI(base_url=f"{proxy.url}/v1", api_key=proxy.key, max_retries=0, timeout=30)
+                with client:
+                    yield Setting(up, proxy, client, book)
+        except CannotStart as reason:
+            pytest.skip(str(reason))
+
+    return started
+
+
+@pytest.fixture(scope="module")
+def up() -> Iterator[Upstream]:
+    with serving(Upstream()) as served:
+        yield served

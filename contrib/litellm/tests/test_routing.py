@@ -1,0 +1,174 @@
+"""Our plans carried out by a real LiteLLM proxy: its deployments, its forwarding, its fallbacks, our say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+
+from routerpool.testing.upstream import Upstream
+
+from .conftest import Setting, Start
+
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("litellm")]
+
+SECRET = "AKIA" + "Q3EGRJ7WZ5NVK2XP"
+NAMES = ("free", "paid", "home", "twin", "backup")
+
+
+def deployment(up: Upstream, group: str, name: str, model: str = "m1", **own: Any) -> dict[str, Any]:
+    return {
+        "model_name": group,
+        "litellm_params": {"model": f"openai/{model}", "api_base": up.base_url(name), "api_key": f"key-of-{name}"},
+        "model_info": {"id": f"{group}-{name}", "routerpool": {"provider": name, "local": False, **own}},
+    }
+
+
+def configuration(up: Upstream, seams: str) -> dict[str, Any]:
+    hooks = "routerpool_litellm.takeover.handler" if seams == "takeover" else "routerpool_litellm.hooks.handler"
+    return {
+        "model_list": [
+            deployment(up, "auto", "paid", "m2"),
+            deployment(up, "auto", "free", free=True),
+            deployment(up, "auto", "home", "m3", local=True, free=False, rank=9),
+            deployment(up, "remote", "paid", "m2"),
+            deployment(up, "twins", "twin"),  # the same name at two addresses, of which one is local
+            deployment(up, "twins", "home", local=True),
+            deployment(up, "fragile", "free", free=True),
+            deployment(up, "backup", "backup"),
+            deployment(up, "embed", "paid", "m2"),
+        ],
+        "litellm_settings": {"callbacks": [hooks]},
+        "router_settings": {
+            "num_retries": 2,
+            "fallbacks": [{"fragile": ["backup"]}],
+            **({"plugins": ["routerpool_litellm.routing.plugin"]} if seams == "narrowing" else {}),
+        },
+        "general_settings": {},
+    }
+
+
+OURS = {
+    "plugins": {"secrets": {}, "free_first": {}, "breaker": {"failures": 1}},
+    "profiles": {"auto": {"weights": {"free_first": 1}}},
+}
+
+
+@pytest.fixture(scope="module", params=["narrowing", "takeover"])
+def at(request: pytest.FixtureRequest, start: Start, up: Upstream) -> Iterator[Setting]:
+    with start(configuration(up, request.param), OURS, up) as setting:
+        yield setting
+
+
+@pytest.fixture(autouse=True)
+def fresh(at: Setting) -> None:
+    for name in NAMES:
+        at.up.always(name, "ok")
+    at.forget()
+
+
+def counts(at: Setting) -> dict[str, int]:
+    return {name: at.up.seen(name).chat for name in NAMES}
+
+
+def more(at: Setting, before: dict[str, int]) -> dict[str, int]:
+    return {name: count - before[name] for name, count in counts(at).items() if count != before[name]}
+
+
+def test_the_plan_is_obeyed(at: Setting) -> None:
+    before = counts(at)
+    for _ in range(6):
+        answer = at.raw("Hello")
+        assert answer.headers["x-router-provider"] == "free"
+        assert answer.headers["x-router-attempts"] == "1"
+        assert answer.parse().choices[0].message.content == at.up.expected_text("free")
+        record = at.record_of(answer)
+        assert (record["provider"], record["model"], record["profile"]) == ("free", "m1", "auto")
+        assert record["outcome"] == "answered"
+    assert more(at, before) == {"free": 6}
+
+
+def test_what_plugins_change_is_what_is_sent(at: Setting) -> None:
+    at.say("Hello", temperature=0.25, extra_body={"router": {"priority": "low"}})
+    sent = at.up.seen("free").last
+    assert (sent.json["seed"], sent.json["temperature"]) == (4711, 0.25)
+    assert "router" not in sent.json
+    assert sent.headers["authorization"] == "Bearer key-of-free", "LiteLLM's key goes where it belongs"
+
+
+def test_the_usage_of_an_answer_and_of_a_stream_reaches_the_record(at: Setting) -> None:
+    plain = at.raw("Hello")
+    streamed = at.raw("Hello", stream=True)
+    text = "".join(c.choices[0].delta.content or "" for c in streamed.parse() if c.choices)
+    assert text == at.up.expected_text("free")
+    first, second = at.record_of(plain), at.record_of(streamed)
+    usage = plain.parse().usage
+    assert (first["input"], first["output"]) == (usage.prompt_tokens, usage.completion_tokens)
+    assert (second["stream"], second["source"], second["outcome"]) == (True, "reported", "answered")
+    assert (second["input"], second["output"]) == (first["input"], first["output"])
+
+
+def test_a_secret_stays_here(at: Setting) -> None:
+    before = counts(at)
+    answer = at.say(f"What is {SECRET} good for?")
+    assert answer.choices[0].message.content == at.up.expected_text("home")
+    assert more(at, before) == {"home": 1}
+    with pytest.raises(openai.PermissionDeniedError) as refused:
+        at.say(f"What is {SECRET} good for?", "remote")
+    assert "privacy_blocked" in refused.value.message
+    assert SECRET not in refused.value.message
+    assert more(at, before) == {"home": 1}
+
+
+def test_of_two_deployments_with_one_name_the_local_one_gets_the_secret(at: Setting) -> None:
+    before = counts(at)
+    for _ in range(6):
+        at.say(f"What is {SECRET} good for?", "twins")
+    assert more(at, before) == {"home": 6}
+
+
+def test_other_calls_than_chats_are_checked_too(at: Setting) -> None:
+    before = len(at.up.seen("paid").requests)
+    with pytest.raises(openai.PermissionDeniedError):
+        at.client.embeddings.create(model="embed", input=f"What is {SECRET} good for?")
+    with pytest.raises(openai.PermissionDeniedError):
+        at.client.completions.create(model="remote", prompt=f"What is {SECRET} good for?")
+    with pytest.raises(openai.PermissionDeniedError):
+        at.client.responses.create(model="remote", input=f"What is {SECRET} good for?")
+    assert len(at.up.seen("paid").requests) == before
+
+
+def test_a_hint_of_the_client_is_heard(at: Setting) -> None:
+    before = counts(at)
+    at.say("Hello", extra_headers={"X-Router-Privacy": "private"})
+    at.say("Hello", extra_body={"router": {"privacy": "private"}})
+    assert more(at, before) == {"home": 2}
+
+
+def test_a_broken_deployment_is_left_for_the_next_of_the_plan_and_then_avoided(at: Setting) -> None:
+    before = counts(at)
+    at.up.always("free", "http:500")
+    answer = at.raw("Hello")
+    provider = answer.headers["x-router-provider"]
+    assert provider in ("paid", "home")
+    assert answer.headers["x-router-tried"] == "free/m1:server"
+    assert more(at, before) == {"free": 1, provider: 1}
+    record = at.record_of(answer)
+    assert (record["outcome"], record["tried"]) == (
+        "answered",
+        ["free/m1:server", f"{record['provider']}/{record['model']}:answered"],
+    )
+    for _ in range(3):
+        assert at.raw("Hello").headers["x-router-attempts"] == "1"
+    assert more(at, before) == {"free": 1, provider: 4}
+
+
+def test_litellms_own_fallbacks_keep_working(at: Setting) -> None:
+    at.up.always("free", "http:500")
+    before = counts(at)
+    answer = at.raw("Hello", "fragile")
+    assert answer.parse().choices[0].message.content == at.up.expected_text("backup")
+    assert more(at, before)["backup"] == 1
+    assert at.record_of(answer)["provider"] == "backup"
