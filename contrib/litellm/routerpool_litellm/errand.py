@@ -41,6 +41,8 @@ class Errand:
     handover: Handover | None = field(default=None, repr=False)
     given: bool = False
     """Whether LiteLLM is asking the plan's candidate now, for all we know."""
+    refusal: RequestError | None = field(default=None, repr=False)
+    """Why this group may not answer, where asking again cannot help."""
     tried: list[str] = field(factory=list)
     served: Served | None = None
 
@@ -70,6 +72,8 @@ class Errand:
         another group of LiteLLM's, a fallback, a plan of its own.
         """
         offered = tuple(offered)
+        if self.refusal is not None and self.group == group:
+            raise self.refusal
         if self.handover is not None and self.group == group:
             await self._move_on(offered)
             if chosen := self._chosen(offered):
@@ -79,9 +83,15 @@ class Errand:
         await self.give_up()
         self.residence = await home()
         request = self._request(group, messages)
-        with self.residence.deployments.offered(request, offered):
-            self.handover = await self.residence.router.plan(request)
-        self.group, self.tried = group, []
+        self.group, self.tried, self.refusal = group, [], None
+        try:
+            with self.residence.deployments.offered(request, offered):
+                self.handover = await self.residence.router.plan(request)
+        except RequestError as error:
+            self.handover = None
+            if error.status < 500 and error.retry_after is None:
+                self.refusal = error
+            raise
         if chosen := self._chosen(offered):
             return chosen
         raise self._answered_already(self.handover.answer)

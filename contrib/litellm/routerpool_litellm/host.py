@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import openai
+
 from routerpool import RequestError, RouterpoolError
 
 if TYPE_CHECKING:
@@ -71,12 +73,17 @@ class Refused(Exception):  # it is told to clients, through LiteLLM's own error 
         self.type = told.get("type")
         self.param = told.get("param")
         self.code = told.get("code")
-        super().__init__(self.message)
+        Exception.__init__(self, self.message)
 
     @classmethod
     def of(cls, error: RequestError) -> Refused:
         """One of ours. LiteLLM tells the status in the place of the code, so the message tells that."""
-        return cls(error.status, {**error.body()["error"], "message": f"{error.message} ({error.code})"})
+        kind = Forbidden if error.status == 403 else cls
+        return kind(error.status, {**error.body()["error"], "message": f"{error.message} ({error.code})"})
+
+
+class Forbidden(Refused, openai.PermissionDeniedError):  # type: ignore[misc] - their status is a literal
+    """One that LiteLLM does not try again after a pause: it knows that by the class."""
 
 
 @contextmanager
