@@ -37,8 +37,8 @@ __all__ = ["OVER", "Assignment", "Handover", "Handovers", "Told"]
 
 log = logging.getLogger("routerpool.handover")
 
-Told = Usage | Failure | Answer | Outcome
-"""What a host tells of an attempt: its usage, why it failed, the provider's whole answer, or only how it ended."""
+Told = Usage | Failure | Answer | Outcome | None
+"""What a host tells: usage, a failure, the provider's whole answer, only how it ended; None where nobody was asked."""
 
 OVER = "this plan is over: it was reported to its end, or its time was up"
 
@@ -254,7 +254,7 @@ class HostsExchange(Exchange):
         self.forbidden()  # which is too late to stop it, and says so in the log
 
     async def _take(self, told: Told) -> Failure | None:
-        if isinstance(told, Failure):
+        if told is None or isinstance(told, Failure):
             return told
         if isinstance(told, Answer):
             heard = HeardUpstream(told.status, {"Content-Type": told.content_type}, told.body)

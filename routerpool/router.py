@@ -263,8 +263,9 @@ class Router:
         """Tell how an attempt of a host's went; the candidate to ask next, None when the request is over.
 
         `outcome` is a Usage (it answered), a Failure, the provider's whole Answer, which is then judged and rewritten
-        as one of our own, or an Outcome without more. A Failure with `first_byte_sent` ends the request. `candidate`
-        names the one that was asked, where that was not `plan.candidate`; `first_byte_ms` counts from the plan.
+        as one of our own, or an Outcome without more. A Failure with `first_byte_sent` ends the request, and so does
+        None: the host gives up, and has not asked the candidate. `candidate` names the one that was asked, where that
+        was not `plan.candidate`; `first_byte_ms` counts from the plan.
         """
         await plan.reported(Reported(outcome, self._candidate(candidate), first_byte_ms))
         return plan.candidate

@@ -202,6 +202,20 @@ async def test_a_host_that_only_says_it_failed_is_given_the_next_one() -> None:
         await made.report(plan, Outcome.ANSWERED)
 
 
+async def test_a_host_that_gives_up_blames_nobody_whom_it_has_not_asked() -> None:
+    async with router(**SLOTS) as (made, witness):
+        plan = await made.plan(CHAT)
+        await made.report(plan, LIMITED)
+        assert slots_of(made).taken == ["b/m1"]
+
+        assert await made.report(plan, None) is None
+
+        assert slots_of(made).taken == []
+        assert [failure.kind for failure in witness.failures] == [FailureKind.RATE_LIMITED]
+        (record,) = witness.records
+        assert (record.outcome, record.provider, record.tried) == ("failed", None, ("a/m1:rate_limited",))
+
+
 async def test_who_was_really_asked_is_who_succeeds_or_fails() -> None:
     async with router("a b c", **SLOTS) as (made, witness):
         plan = await made.plan(CHAT)
