@@ -166,11 +166,9 @@ class Errand:
     async def give_up(self) -> None:
         """LiteLLM asks nobody else of this plan."""
         self.given = False
-        while self.handover is not None and self.handover.candidate is not None:
-            over = Failure(kind=FailureKind.BAD_REQUEST, message="LiteLLM asked nobody else")
-            await self._report(over)
+        await self._report(None)
 
-    async def _report(self, told: Failure | Usage) -> None:
+    async def _report(self, told: Failure | Usage | None) -> None:
         residence, handover = self.residence, self.handover
         if residence is not None and handover is not None and handover.candidate is not None:
             try:

@@ -82,7 +82,7 @@ class Refused(Exception):  # it is told to clients, through LiteLLM's own error 
         return kind(error.status, {**error.body()["error"], "message": f"{error.message} ({error.code})"})
 
 
-class Forbidden(Refused, openai.PermissionDeniedError):  # type: ignore[misc] - their status is a literal
+class Forbidden(Refused, openai.PermissionDeniedError):  # type: ignore[misc]
     """One that LiteLLM does not try again after a pause: it knows that by the class."""
 
 
