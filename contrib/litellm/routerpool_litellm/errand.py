@@ -85,8 +85,9 @@ class Errand:
         request = self._request(group, messages)
         self.group, self.tried, self.refusal = group, [], None
         try:
-            with self.residence.deployments.offered(request, offered):
-                self.handover = await self.residence.router.plan(request)
+            async with self.residence.visit() as router:
+                with self.residence.deployments.offered(request, offered):
+                    self.handover = await router.plan(request)
         except RequestError as error:
             self.handover = None
             if error.status < 500 and error.retry_after is None:

@@ -103,14 +103,14 @@ class Setting:
 
     def records(self, count: int = 1) -> list[dict[str, Any]]:
         """The records since then, as soon as there are so many: LiteLLM tells of answers in its own time."""
-        self.until(lambda: len(self._read()) >= count)
-        return self._read()
+        self.until(lambda: len(self.read_all()) >= count)
+        return self.read_all()
 
     def record_of(self, answer: Any) -> dict[str, Any]:
         """The record of an answer, by the id in its head, as soon as there is one."""
         told = answer.headers["x-router-request-id"]
-        self.until(lambda: any(record["id"] == told for record in self._read()))
-        return next(record for record in self._read() if record["id"] == told)
+        self.until(lambda: any(record["id"] == told for record in self.read_all()))
+        return next(record for record in self.read_all() if record["id"] == told)
 
     def until(self, true: Callable[[], bool], seconds: float = 15.0) -> None:
         """Wait until something is so that another process does."""

@@ -172,3 +172,4 @@ def test_litellms_own_fallbacks_keep_working(at: Setting) -> None:
     assert answer.parse().choices[0].message.content == at.up.expected_text("backup")
     assert more(at, before)["backup"] == 1
     assert at.record_of(answer)["provider"] == "backup"
+    at.until(lambda: any(r["tried"][:1] == ["free/m1:server"] and r["outcome"] == "failed" for r in at.read_all()))
