@@ -119,7 +119,7 @@ class Setting:
             assert time.monotonic() < until, f"not so after {seconds} s\n{self.proxy.log.read_text()[-4000:]}"
             time.sleep(0.02)
 
-    def _read(self) -> list[dict[str, Any]]:
+    def read_all(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self._lines()[self.read :]]
 
     def _lines(self) -> list[str]:

@@ -11,7 +11,7 @@ from routerpool.testing.upstream import Upstream
 
 from .conftest import Start
 
-pytestmark = [pytest.mark.real, pytest.mark.xdist_group("litellm")]
+pytestmark = pytest.mark.real
 
 CONFIG = {
     "model_list": [{"model_name": "auto", "litellm_params": {"model": "routerpool/auto"}}],

@@ -12,7 +12,7 @@ from routerpool.testing.upstream import Upstream
 
 from .conftest import Setting, Start
 
-pytestmark = [pytest.mark.real, pytest.mark.xdist_group("litellm")]
+pytestmark = pytest.mark.real
 
 SECRET = "AKIA" + "Q3EGRJ7WZ5NVK2XP"
 MAIL = "maria.santos@mail-of-santos.pt"
