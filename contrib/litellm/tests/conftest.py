@@ -129,7 +129,7 @@ class Setting:
 Start = Callable[[Mapping[str, Any], Mapping[str, Any], Upstream], Any]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def start(tmp_path_factory: pytest.TempPathFactory, site: Path) -> Start:
     """What starts a proxy: over LiteLLM's configuration, ours, and an upstream that runs already."""
 
@@ -145,13 +145,69 @@ def start(tmp_path_factory: pytest.TempPathFactory, site: Path) -> Start:
                 client = openai.OpenAI(base_url=f"{proxy.url}/v1", api_key=proxy.key, max_retries=0, timeout=30)
                 with client:
                     yield Setting(up, proxy, client, book)
+            _ended_well(proxy, book)
         except CannotStart as reason:
             pytest.skip(str(reason))
 
     return started
 
 
-@pytest.fixture(scope="module")
+def _ended_well(proxy: Proxy, book: Path) -> None:
+    """The router was stopped with its proxy, and left nothing open."""
+    log = proxy.log.read_text()
+    for word in ("Unclosed", "never awaited", "Task was destroyed"):
+        assert word not in log
+    if book.exists():
+        assert json.loads(book.read_text().splitlines()[-1]) == {"id": "", "closed": True}
+
+
+@pytest.fixture(scope="session")
 def up() -> Iterator[Upstream]:
     with serving(Upstream()) as served:
         yield served
+
+
+@pytest.fixture(scope="session")
+def proxy(start: Start, up: Upstream) -> Iterator[Setting]:
+    """A proxy that has our router as a provider, and deployments of its own behind guardrails that a client names."""
+    remote = {"use": "openai_compatible", "base_url": up.base_url("remote"), "models": ["m1"], "local": False}
+    home = {**remote, "base_url": up.base_url("home"), "local": True}
+    ours = {
+        "plugins": {"secrets": {}, "pii": {"action": "redact"}, "remote": remote, "home": home},
+        "profiles": {"auto": {"models": ["remote/m1", "home/m1"]}, "mine": {"models": ["home/m1"]}},
+    }
+    guard = {"guardrail": "routerpool_litellm.guard.PrivacyGuard", "mode": "pre_call"}
+    own = {name: {"model": f"routerpool/{name}"} for name in ("auto", "mine", "remote/m1", "nobody")}
+    others = {
+        name: {"model": "openai/m1", "api_base": up.base_url(name), "api_key": "x"} for name in ("remote", "home")
+    }
+    guards = {
+        "block": {},
+        "redact": {"when_private": "redact"},
+        "route": {"when_private": "route", "local_model": "home"},
+        "wrong": {"when_private": "route"},
+    }
+    config = {
+        "model_list": [{"model_name": name, "litellm_params": told} for name, told in {**own, **others}.items()],
+        "litellm_settings": {
+            "custom_provider_map": [{"provider": "routerpool", "custom_handler": "routerpool_litellm.llm.handler"}],
+            "num_retries": 0,
+        },
+        "guardrails": [
+            {"guardrail_name": name, "litellm_params": {**guard, **options}} for name, options in guards.items()
+        ],
+    }
+    vector = {"object": "embedding", "index": 0, "embedding": [0.5]}
+    usage = {"prompt_tokens": 3, "total_tokens": 3}
+    up.route("remote", "POST /v1/embeddings", {"object": "list", "data": [vector], "model": "m1", "usage": usage})
+    with start(config, ours, up) as setting:
+        yield setting
+
+
+@pytest.fixture
+def at(proxy: Setting) -> Setting:
+    """The same, with a healthy upstream and an empty notebook."""
+    for name in ("remote", "home"):
+        proxy.up.always(name, "ok")
+    proxy.forget()
+    return proxy

@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import openai
 import pytest
 
-from routerpool.testing.upstream import Upstream
-
-from .conftest import Setting, Start
+from .conftest import Setting
 
 pytestmark = pytest.mark.real
 
 SECRET = "AKIA" + "Q3EGRJ7WZ5NVK2XP"
 MAIL = "maria.santos@mail-of-santos.pt"
 PROMPT = f"What is {SECRET} good for?"
-
-
-@pytest.fixture(scope="module")
-def at(start: Start, up: Upstream) -> Iterator[Setting]:
-    guard = {"guardrail": "routerpool_litellm.guard.PrivacyGuard", "mode": "pre_call"}
-    config = {
-        "model_list": [
-            {
-                "model_name": name,
-                "litellm_params": {"model": "openai/m1", "api_base": up.base_url(name), "api_key": "x"},
-            }
-            for name in ("remote", "home")
-        ],
-        "guardrails": [
-            {"guardrail_name": "block", "litellm_params": guard},
-            {"guardrail_name": "redact", "litellm_params": {**guard, "when_private": "redact"}},
-            {"guardrail_name": "route", "litellm_params": {**guard, "when_private": "route", "local_model": "home"}},
-            {"guardrail_name": "wrong", "litellm_params": {**guard, "when_private": "route"}},
-        ],
-    }
-    vector = {"object": "embedding", "index": 0, "embedding": [0.5]}
-    usage = {"prompt_tokens": 3, "total_tokens": 3}
-    up.route("remote", "POST /v1/embeddings", {"object": "list", "data": [vector], "model": "m1", "usage": usage})
-    with start(config, {"plugins": {"secrets": {}, "pii": {"action": "redact"}}}, up) as setting:
-        yield setting
 
 
 def under(action: str) -> dict[str, Any]:

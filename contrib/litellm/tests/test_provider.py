@@ -2,47 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import openai
 import pytest
 
-from routerpool.testing.upstream import Upstream
-
-from .conftest import Setting, Start
+from .conftest import Setting
 
 pytestmark = pytest.mark.real
 
 SECRET = "AKIA" + "Q3EGRJ7WZ5NVK2XP"
-
-
-@pytest.fixture(scope="module")
-def at(start: Start, up: Upstream) -> Iterator[Setting]:
-    remote = {"use": "openai_compatible", "base_url": up.base_url("remote"), "models": ["m1"], "local": False}
-    home = {**remote, "base_url": up.base_url("home"), "local": True}
-    ours = {
-        "plugins": {"secrets": {}, "remote": remote, "home": home},
-        "profiles": {"auto": {"models": ["remote/m1", "home/m1"]}, "mine": {"models": ["home/m1"]}},
-    }
-    config = {
-        "model_list": [
-            {"model_name": name, "litellm_params": {"model": f"routerpool/{name}"}}
-            for name in ("auto", "mine", "remote/m1", "nobody")
-        ],
-        "litellm_settings": {
-            "custom_provider_map": [{"provider": "routerpool", "custom_handler": "routerpool_litellm.llm.handler"}],
-            "num_retries": 0,
-        },
-    }
-    with start(config, ours, up) as setting:
-        yield setting
-
-
-@pytest.fixture(autouse=True)
-def fresh(at: Setting) -> None:
-    for name in ("remote", "home"):
-        at.up.always(name, "ok")
-    at.forget()
 
 
 def test_a_profile_answers(at: Setting) -> None:
