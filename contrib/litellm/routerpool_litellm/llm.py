@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeAlias
 
 from routerpool import AnswerError, Caller, Router
 from routerpool_litellm.asked import caller_of, headers_of
@@ -35,9 +35,9 @@ class Provider(CustomLLM):
         with refusing():
             residence = await home()
             async with residence.visit() as router:
-                body, caller = _asked(router, model, messages, told)
+                body, caller, headers = _asked(router, model, messages, told)
                 try:
-                    answer = await router.chat(body, caller)
+                    answer = await router.chat(body, caller, headers=headers)
                 except AnswerError as error:
                     raise _passed_on(error) from None
                 return response_of(answer)
@@ -47,11 +47,11 @@ class Provider(CustomLLM):
         with refusing():
             residence = await home()
             async with residence.visit() as router:
-                body, caller = _asked(router, model, messages, told)
+                body, caller, headers = _asked(router, model, messages, told)
                 body["stream_options"] = {"include_usage": True}
                 finish: str | None = None
                 usage: Mapping[str, Any] | None = None
-                async with aclosing(router.stream(body, caller)) as events:
+                async with aclosing(router.stream(body, caller, headers=headers)) as events:
                     async for event in events:
                         usage = event.get("usage") or usage
                         for choice in event.get("choices") or ():
@@ -63,22 +63,19 @@ class Provider(CustomLLM):
 
 handler = Provider()
 
+Headers: TypeAlias = list[tuple[str, str]]
 
-def _asked(router: Router, model: str, messages: list[Any], told: Mapping[str, Any]) -> tuple[dict[str, Any], Caller]:
+
+def _asked(
+    router: Router, model: str, messages: list[Any], told: Mapping[str, Any]
+) -> tuple[dict[str, Any], Caller, Headers]:
     options = dict(told.get("optional_params") or {})
     options |= options.pop("extra_body", None) or {}
     kept = told.get("litellm_params") or {}
-    hints = {name: value for name, value in headers_of(kept) if name.lower().startswith("x-router-")}
     body = {name: value for name, value in options.items() if name not in LITELLMS_OWN}
     body["model"] = f"routerpool/{model}" if model in router.config.profiles else model
     body["messages"] = messages
-    if hints:
-        body["router"] = _hints(hints) | (body.get("router") or {})
-    return body, caller_of(kept)
-
-
-def _hints(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower().removeprefix("x-router-").replace("-", "_"): value for name, value in headers.items()}
+    return body, caller_of(kept), headers_of(kept)
 
 
 def _passed_on(error: AnswerError) -> Refused:
