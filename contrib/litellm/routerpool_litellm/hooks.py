@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from attrs import evolve
+
 from routerpool import RequestError, Usage
 from routerpool.handover import Assignment
 from routerpool.responses import routing_headers
@@ -100,9 +102,11 @@ class Handler(CustomLogger):
         *more: Any,
         **told: Any,
     ) -> None:
-        """LiteLLM has given up: so does the plan."""
+        """LiteLLM has given up: so does the plan. Of a stream that breaks off nothing else is heard."""
         errand = errand_of(request_data)
         if errand is not None:
+            if errand.given:
+                await errand.failed(evolve(failure_of(original_exception), first_byte_sent=errand.stream))
             await errand.give_up()
 
     async def async_post_call_response_headers_hook(

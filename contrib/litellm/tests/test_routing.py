@@ -15,7 +15,7 @@ from .conftest import Setting, Start
 pytestmark = pytest.mark.real
 
 SECRET = "AKIA" + "Q3EGRJ7WZ5NVK2XP"
-NAMES = ("free", "paid", "home", "twin", "fragile", "backup")
+NAMES = ("free", "paid", "home", "twin", "fragile", "torn", "backup")
 
 
 def deployment(up: Upstream, group: str, name: str, model: str = "m1", **own: Any) -> dict[str, Any]:
@@ -37,6 +37,7 @@ def configuration(up: Upstream, seams: str) -> dict[str, Any]:
             deployment(up, "twins", "twin"),  # the same name at two addresses, of which one is local
             deployment(up, "twins", "home", local=True),
             deployment(up, "fragile", "fragile"),
+            deployment(up, "torn", "torn"),
             deployment(up, "backup", "backup"),
             deployment(up, "embed", "paid", "m2"),
         ],
@@ -180,6 +181,13 @@ def test_litellms_own_fallbacks_keep_working(at: Setting) -> None:
     at.until(lambda: any(r["tried"][:1] == ["fragile/m1:server"] and r["outcome"] == "failed" for r in at.read_all()))
 
 
+def test_a_stream_that_breaks_off_is_an_error_and_recorded_as_truncated(at: Setting) -> None:
+    at.up.always("torn", "midclose")
+    with pytest.raises(openai.APIError):  # as a status where LiteLLM has sent nothing yet, else in the stream
+        list(at.say("Hello", "torn", stream=True))
+    at.until(lambda: any(r["outcome"] == "truncated" and r["tried"] == ["torn/m1:interrupted"] for r in at.read_all()))
+
+
 def test_a_strategy_that_takes_over_does_all_of_this_too(start: Start, up: Upstream) -> None:
     """In one test, since each may come to run in a process of its own, and starting a proxy takes its time."""
     with start(configuration(up, "takeover"), OURS, up) as setting:
@@ -193,5 +201,6 @@ def test_a_strategy_that_takes_over_does_all_of_this_too(start: Start, up: Upstr
             test_a_hint_of_the_client_is_heard,
             test_a_broken_deployment_is_left_for_the_next_of_the_plan_and_then_avoided,
             test_litellms_own_fallbacks_keep_working,
+            test_a_stream_that_breaks_off_is_an_error_and_recorded_as_truncated,
         ):
             test(fresh(setting))
