@@ -21,7 +21,8 @@ import pytest
 KIT = ("provider_contract", "live", "scanner_contract", "strategy_contract", "mutator_contract", "plugin_contract")
 pytest.register_assert_rewrite(*(f"routerpool.testing.{name}" for name in KIT))
 
-from routerpool.testing.fixtures import router, upstream  # noqa: E402 - pytest takes fixtures from the plugin's names
+# pytest takes fixtures from this module's names, of which `upstream` is the submodule's once somebody imports that.
+from routerpool.testing.fixtures import router, scriptable_upstream  # noqa: E402
 
 if TYPE_CHECKING:
     from routerpool.testing.contracts import (
@@ -46,7 +47,7 @@ __all__ = [
     "Witness",
     "make_router",
     "router",
-    "upstream",
+    "scriptable_upstream",
 ]
 
 _HOME_OF = {

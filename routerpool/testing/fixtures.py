@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from routerpool.router import Router
     from routerpool.testing.upstream import Upstream
 
-__all__ = ["router", "serving", "upstream"]
+__all__ = ["router", "scriptable_upstream", "serving"]
 
 STOP_SECONDS = 10.0
 
 
-@pytest.fixture
-def upstream() -> Iterator[Upstream]:
+@pytest.fixture(name="upstream")
+def scriptable_upstream() -> Iterator[Upstream]:
     """The scriptable upstream, started on a loop of its own.
 
     It serves plain tests, tests that call `asyncio.run`, and subprocesses alike. Everything but its coroutines

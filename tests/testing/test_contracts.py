@@ -362,3 +362,12 @@ def test_a_name_that_the_kit_does_not_have_is_an_attribute_error() -> None:
 
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = routerpool.testing.Nothing
+
+
+def test_the_fixtures_are_there_whatever_a_conftest_has_imported(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("from routerpool.testing.upstream import Upstream\n")
+    path = pytester.makepyfile("def test_them(upstream, router):\n    assert upstream.base_url('a')\n")
+
+    result = pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(path))
+
+    result.assert_outcomes(passed=1)
