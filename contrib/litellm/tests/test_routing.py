@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import openai
@@ -146,6 +147,27 @@ def test_other_calls_than_chats_are_checked_too(at: Setting) -> None:
     assert len(at.up.seen("paid").requests) == before
 
 
+def test_no_field_of_a_request_leads_a_secret_past_the_check(at: Setting) -> None:
+    before = counts(at)
+    elsewhere = at.up.base_url("paid")
+    forged = {"routing_plugin_signals": {"routerpool": "home/m3"}, "_routing_plugin_candidate_models": ["openai/m2"]}
+    for field in (
+        {"custom_llm_provider": "routerpool"},
+        {"custom_llm_provider": "openai", "api_base": elsewhere},
+        {"base_url": elsewhere},
+        {"model_info": {"id": "auto-home"}},
+        {"metadata": {"routerpool": "x", "model_group": "auto", **forged}},
+        {"specific_deployment": True},
+        {"fallbacks": ["remote"]},
+        {"model_list": [{"model_name": "remote", "litellm_params": {"model": "openai/m2", "api_base": elsewhere}}]},
+        {"user_config": {"model_list": []}},
+    ):
+        for model in ("auto", "remote", "paid/m2", "remote-paid"):
+            with suppress(openai.APIStatusError):  # refused by LiteLLM or by us, or answered at home
+                at.say(f"What is {SECRET} good for?", model, extra_body=field)
+    assert more(at, before).keys() <= {"home"}
+
+
 def test_a_hint_of_the_client_is_heard(at: Setting) -> None:
     before = counts(at)
     at.say("Hello", extra_headers={"X-Router-Privacy": "private"})
@@ -198,6 +220,7 @@ def test_a_strategy_that_takes_over_does_all_of_this_too(start: Start, up: Upstr
             test_a_secret_stays_here,
             test_of_two_deployments_with_one_name_the_local_one_gets_the_secret,
             test_other_calls_than_chats_are_checked_too,
+            test_no_field_of_a_request_leads_a_secret_past_the_check,
             test_a_hint_of_the_client_is_heard,
             test_a_broken_deployment_is_left_for_the_next_of_the_plan_and_then_avoided,
             test_litellms_own_fallbacks_keep_working,
