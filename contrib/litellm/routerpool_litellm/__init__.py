@@ -11,6 +11,6 @@
         litellm_params:
           {guardrail: routerpool_litellm.guard.PrivacyGuard, mode: pre_call, default_on: true}
 
-Any of them works without the others. `routerpool_litellm.takeover.handler` in the place of both `hooks.handler` and
-`routing.plugin` chooses the deployment itself. All of a process share one router, which lives on LiteLLM's loop.
+Any of them works without the others, except that the routing plugin needs the callback. `takeover.handler` in the place
+of both chooses the deployment itself. All of a process share one router, which lives on LiteLLM's loop.
 """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import re
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -134,3 +136,11 @@ async def test_a_copy_of_litellms_metadata_carries_the_same_errand() -> None:
     assert carry(copy.deepcopy(data)) is errand
     assert errand_of({"litellm_metadata": data["metadata"]}) is errand
     assert "Hello" not in repr(data["metadata"])
+
+
+def test_every_dotted_path_that_the_readme_names_is_there() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    paths = set(re.findall(r"\brouterpool_litellm\.(\w+)\.(\w+)", readme))
+    assert {module for module, _ in paths} >= {"hooks", "routing", "takeover", "guard", "llm"}
+    for module, name in paths:
+        assert hasattr(importlib.import_module(f"routerpool_litellm.{module}"), name), f"{module}.{name}"
