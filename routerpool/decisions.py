@@ -46,7 +46,7 @@ class Rankings:
         return kept[1:]
 
 
-def decided(plan: Handover, rankings: Rankings) -> dict[str, Any]:
+def decided(plan: Handover, decision: str, rankings: Rankings) -> dict[str, Any]:
     """A handed-over plan as JSON values: whom to ask now, the others in order with their terms, and who is ruled out.
 
     What hangs on the request alone (tokens, session, cost) is `explain`'s to tell; a host that forwards has no time.
@@ -54,7 +54,7 @@ def decided(plan: Handover, rankings: Rankings) -> dict[str, Any]:
     ranked, vetoes = rankings.of(plan.plan)
     features = plan.features
     return {
-        "id": plan.id,
+        "id": decision,
         **_turn(plan),
         "report_within_seconds": plan.seconds,
         "profile": plan.plan.profile,
@@ -65,9 +65,9 @@ def decided(plan: Handover, rankings: Rankings) -> dict[str, Any]:
     }
 
 
-def reported(plan: Handover) -> dict[str, Any]:
+def reported(plan: Handover, decision: str) -> dict[str, Any]:
     """What a report has brought: whom to ask next, or what the client gets."""
-    return {"id": plan.id, "over": plan.assignment is None, **_turn(plan)}
+    return {"id": decision, "over": plan.assignment is None, **_turn(plan)}
 
 
 def _turn(plan: Handover) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ from routerpool.access import Access, Plane
 from routerpool.decisions import Rankings, decided, parse_report, reported
 from routerpool.errors import RequestError, RouterpoolError
 from routerpool.explanation import explain
-from routerpool.handover import OVER
+from routerpool.handover import OVER, Handover
 from routerpool.isolation import locate
 from routerpool.plugin_routes import CALLER, Inner, routes_of
 from routerpool.request import parse_chat
@@ -21,6 +22,7 @@ from routerpool.responses import HttpSink, Watch, error_response, json_response,
 from routerpool.router import Router, Source, new_id
 from routerpool.switches import load_switches, save_switch
 from routerpool.types import Caller, Candidate
+from routerpool.wire import dumps
 
 __all__ = ["CALLER", "ROUTER", "Server", "create_app", "setup"]
 
@@ -45,6 +47,9 @@ OPENAI_PATHS = frozenset(
     ]
 )
 """First words of the OpenAI and Anthropic paths that no plugin serves yet: 501, so that a client is told the truth."""
+
+WORKER = re.compile("[0-9]{1,4}")
+"""How a decision's id names the worker that made it."""
 
 TOLD = ", ".join(f"X-Router-{name}" for name in ("Provider", "Model", "Attempts", "Tried", "Profile", "Request-Id"))
 """Our headers, so that a page of an allowed origin may read them."""
@@ -81,7 +86,10 @@ class Control(Protocol):
 
     worker: str
     """Such as "1 of 2"."""
-    several: bool
+    number: int
+
+    async def forward(self, number: int, request: web.Request, body: bytes) -> web.Response | None:
+        """The answer of another worker to this request; None where there is no such worker now."""
 
     def tell(self, message: dict[str, Any]) -> None:
         """Have every other worker do what this one has done."""
@@ -349,14 +357,12 @@ class Server:
     async def decide(self, request: web.Request, caller: Caller) -> web.Response:
         """`POST /v1/router/decide`: whom a host should ask for a chat body that it forwards itself."""
         self.open_for_requests()
-        if self._control is not None and self._control.several:
-            message = "decisions live in one process; serve with `workers: 1`, or use Router.plan in your own"
-            raise RequestError("not_implemented", message)
         body = await read_json(request, self.generation.limit)
         request_id = new_id()
         try:
             asked = parse_chat(body, request_id=request_id, headers=request.headers.items(), caller=caller)
-            return json_response(decided(await self.router.plan(asked), self.generation.rankings))
+            plan = await self.router.plan(asked)
+            return json_response(decided(plan, self._decision(plan), self.generation.rankings))
         except RequestError as error:
             error.request_id = request_id
             raise
@@ -366,13 +372,22 @@ class Server:
         body = await read_json(request, self.generation.limit)
         if not isinstance(body, dict) or not isinstance(body.get("id"), str):
             raise RequestError("invalid_request", "`id` must be the id that `decide` has given", param="id")
+        decision, _, worker = body["id"].partition("-")
+        if self._control is not None and WORKER.fullmatch(worker) and int(worker) != self._control.number:
+            answer = await self._control.forward(int(worker), request, dumps(body))
+            if answer is not None:
+                return answer
         for router in (*self._old, self.router):  # a decision ends in the generation in which it was made
-            plan = router.handovers.find(body["id"])
+            plan = router.handovers.find(decision)
             if plan is not None and plan.plan.request.caller.id == caller.id:
                 told, candidate, first_byte_ms = parse_report(body, plan)
                 await router.report(plan, told, candidate=candidate, first_byte_ms=first_byte_ms)
-                return json_response(reported(plan))
-        raise RequestError("not_found", f"no decision {body['id']!a} is open: {OVER}", param="id")
+                return json_response(reported(plan, self._decision(plan)))
+        raise RequestError("not_found", f"no decision {body['id'][:80]!a} is open: {OVER}", param="id")
+
+    def _decision(self, plan: Handover) -> str:
+        """A decision's id, which also names the worker that made it: only that one can take reports on it."""
+        return plan.id if self._control is None else f"{plan.id}-{self._control.number}"
 
     async def profiles(self, request: web.Request, caller: Caller) -> web.Response:
         """`GET /v1/router/profiles`: the ways to choose, by name."""

@@ -12,8 +12,10 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
@@ -146,6 +148,8 @@ async def _serve(
     await runner.setup()
     try:
         await web.SockSite(runner, listener, ssl_context=tls, backlog=BACKLOG).start()
+        if control is not None:
+            await web.UnixSite(runner, control.address(control.number)).start()
         reloads = Reloads(server)
         loop.add_signal_handler(signal.SIGHUP, reloads.ask)
         if control is not None:
@@ -159,6 +163,10 @@ async def _serve(
         server.draining = True
     finally:
         await runner.cleanup()
+
+
+FRAMING = frozenset(["connection", "content-length", "date", "keep-alive", "server", "transfer-encoding"])
+"""What a message says of its own connection, which is another one when it is passed on."""
 
 
 class Unquoting(logging.Filter):
@@ -197,11 +205,16 @@ class Reloads:
 
 
 class WorkerControl:
-    """A worker's end of the wire to its supervisor: lines of JSON both ways."""
+    """A worker's end of the wire to its supervisor: lines of JSON both ways.
 
-    def __init__(self, wire: socket.socket, number: int, count: int) -> None:
+    In the folder `sockets` every worker also serves a socket of its own, by which the others pass on what only it can
+    answer.
+    """
+
+    def __init__(self, wire: socket.socket, number: int, count: int, sockets: Path) -> None:
+        self.number = number
         self.worker = f"{number} of {count}"
-        self.several = count > 1
+        self._sockets = sockets
         self._wire = wire
         self._rest = b""
         wire.setblocking(False)
@@ -210,6 +223,24 @@ class WorkerControl:
         """Have the supervisor pass this on to the other workers."""
         with suppress(OSError):  # a supervisor that is gone is seen by `attach`
             self._wire.send(json.dumps(message).encode() + b"\n")
+
+    def address(self, number: int) -> str:
+        """Where a worker serves for the others alone."""
+        return str(self._sockets / f"{number}.sock")
+
+    async def forward(self, number: int, request: web.Request, body: bytes) -> web.Response | None:
+        """The answer of another worker to this request; None where there is no such worker now."""
+        connector = aiohttp.UnixConnector(self.address(number))
+        kept = {name: value for name, value in request.headers.items() if name.lower() not in FRAMING}
+        try:
+            async with (
+                aiohttp.ClientSession(connector=connector, auto_decompress=False) as session,
+                session.request(request.method, f"http://worker{request.rel_url}", data=body, headers=kept) as answer,
+            ):
+                told = {name: value for name, value in answer.headers.items() if name.lower() not in FRAMING}
+                return web.Response(status=answer.status, body=await answer.read(), headers=told)
+        except aiohttp.ClientError:
+            return None
 
     def attach(self, server: Server, reloads: Reloads, stop: asyncio.Event) -> None:
         """Listen for what the other workers did; end with the supervisor."""

@@ -10,12 +10,15 @@ import json
 import logging
 import os
 import selectors
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from attrs import define, field
@@ -87,6 +90,7 @@ class Supervisor:
     load: Callable[[], Router]
     ready: Callable[[], None]
     children: dict[int, Child] = field(factory=dict)
+    sockets: Path = field(factory=lambda: Path(tempfile.mkdtemp(prefix=f"routerpool-{os.getpid()}-")))
     _due: dict[int, float] = field(factory=dict)
     _deaths: dict[int, int] = field(factory=dict)
     _told: bool = False
@@ -160,7 +164,7 @@ class Supervisor:
             self._wake.close()
             for child in self.children.values():
                 child.wire.close()
-            control = WorkerControl(theirs, number, self.count)
+            control = WorkerControl(theirs, number, self.count, self.sockets)
             router = self.router if not self._told else self.load()
             serve_socket(router, self.listener, load=self.load, control=control)
             status = 0
@@ -258,4 +262,5 @@ class Supervisor:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             self._forget(self.children.pop(pid))
+        shutil.rmtree(self.sockets, ignore_errors=True)
         signal.set_wakeup_fd(-1)

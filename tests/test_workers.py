@@ -9,9 +9,11 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +38,7 @@ class Process:
 
     process: subprocess.Popen[str]
     url: str
+    headers: dict[str, str] = field(factory=dict)
     said: list[str] = field(factory=list)
 
     def get(self, path: str) -> Any:
@@ -43,7 +46,7 @@ class Process:
             return json.load(response)
 
     def send(self, method: str, path: str, body: Any) -> Any:
-        data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
+        data, headers = json.dumps(body).encode(), {"Content-Type": "application/json", **self.headers}
         request = urllib.request.Request(self.url + path, data, headers, method=method)
         with urllib.request.urlopen(request, timeout=10) as response:
             return json.load(response)
@@ -74,10 +77,10 @@ class Process:
 
 
 @contextmanager
-def running(folder: Path, config: str, *options: str) -> Iterator[Process]:
+def running(folder: Path, config: str, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Process]:
     (folder / "routerpool.yaml").write_text(config)
     command = [sys.executable, "-m", "routerpool", "serve", "--port", "0", *options]
-    env = {"HOME": str(folder), "PATH": os.environ["PATH"]}
+    env = {"HOME": str(folder), "PATH": os.environ["PATH"], **(env or {})}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     process = Process(subprocess.Popen(command, cwd=folder, env=env, **pipes), "")
     try:
@@ -114,6 +117,40 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
         assert "is replaced" in server.hear("worker 1 ended with -9")
         assert set(server.statuses(until=BOTH)) == BOTH
         assert server.end() == 0
+
+
+def test_a_report_reaches_the_worker_that_has_decided_whoever_accepts_it(tmp_path: Path) -> None:
+    key = {"KEY": "rp-of-the-workers-test"}
+    config = f"server: {{api_keys: ['${{KEY}}']}}\nplugins:\n  {SANDBOX}\n"
+    with running(tmp_path, config, "--workers", "2", env=key) as server:
+        server.headers = {"Authorization": f"Bearer {key['KEY']}"}
+        with ThreadPoolExecutor(16) as pool:
+            decisions = [*pool.map(lambda _: server.send("POST", "/v1/router/decide", BODY), range(64))]
+            assert {told["id"].partition("-")[2] for told in decisions} == {"1", "2"}
+            used = {"prompt_tokens": 3, "completion_tokens": 4}
+            reports = [{"id": told["id"], "usage": used} for told in decisions]
+            told = [*pool.map(lambda report: server.send("POST", "/v1/router/report", report), reports)]
+        assert [answer["id"] for answer in told] == [decision["id"] for decision in decisions]
+        assert all(answer["over"] for answer in told)
+        for gone in (
+            decisions[0]["id"],
+            "0" * 32,
+            f"{'0' * 32}-1",
+            f"{'0' * 32}-2",
+            f"{'0' * 32}-3",
+            "-",
+            "-1",
+            "1-²",
+            f"1-{'9' * 5000}",
+        ):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                server.send("POST", "/v1/router/report", {"id": gone, "usage": used})
+            assert (refused.value.code, json.load(refused.value)["error"]["code"]) == (404, "not_found")
+        server.headers = {}
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            server.send("POST", "/v1/router/report", reports[0])
+        assert server.end() == 0
+    assert not [*Path(tempfile.gettempdir()).glob(f"routerpool-{server.process.pid}-*")]
 
 
 @pytest.mark.parametrize("workers", [1, 2])

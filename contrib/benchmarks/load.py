@@ -59,9 +59,9 @@ def request_bytes(
         body |= {"stream": True, "stream_options": {"include_usage": True}}
         body["messages"] = [order, *_messages(size, accents)[1:]]
     if tools:
-        path = {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]}
+        one = {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]}
         body["tools"] = [
-            {"type": "function", "function": {"name": f"{verb}_file", "description": f"{verb} it", "parameters": path}}
+            {"type": "function", "function": {"name": f"{verb}_file", "description": f"{verb} it", "parameters": one}}
             for verb in ("read", "write", "list", "delete")
         ]
     data = orjson.dumps(body)
