@@ -375,7 +375,9 @@ def _plainly_in(clean: Mapping[Key, None], request: ChatRequest) -> bool:
     if request.native is not None or request.hints is not NO_HINTS:
         return False
     for key, value in request.params.items():
-        if type(value) not in SCALARS or key not in ORDINARY:
+        if key not in ORDINARY:
+            return False
+        if type(value) not in SCALARS and (type(value) is not str or (hash(value), len(value)) not in clean):
             return False
     for message in request.messages:
         if type(message) is not dict or len(message) != 2 or message.get("role") not in ROLES:

@@ -175,6 +175,20 @@ def test_a_text_is_scanned_once_and_again_only_when_it_is_new() -> None:
     assert Falcon.calls[seen:] == ["turn two"] or set(Falcon.calls[seen:]) == {"turn two", "assistant"}
 
 
+def test_a_usual_request_whose_texts_are_known_waits_for_nothing_and_every_other_one_is_looked_at() -> None:
+    scanner = falcon()
+    known: dict[str, Any] = {"content": "turn one", "user": "ann", "temperature": 0.2, "reasoning_effort": "low"}
+    assert classified(scanner, request(**known)).privacy is Privacy.PUBLIC
+
+    assert scanner.ask(request(**known), Features()) is None
+    for news in ({"content": SECRET}, {"user": SECRET}, {"reasoning_effort": SECRET}, {"model": SECRET}, {SECRET: 1}):
+        waited = scanner.ask(request(**{**known, **news}), Features())
+        assert waited is not None
+        features = asyncio.run(waited)  # type: ignore[arg-type]  # a coroutine, as every awaitable of ours
+        assert features is not None
+        assert features.privacy is Privacy.SECRET
+
+
 def test_a_finding_is_remembered_as_well() -> None:
     scanner = falcon()
     first, again = classified(scanner, request()), classified(scanner, request())

@@ -37,7 +37,7 @@ def quoted(kept: dict[str, Any]) -> str:
             f"aiohttp {about['aiohttp']}, uvloop {about['uvloop']}, medians of {about['rounds']} rounds."
         ),
         "",
-        "| figure | bare proxy | routerpool | ratio | aim |",
+        "| figure | bare proxy, or what is named | routerpool | ratio | aim |",
         "|---|---:|---:|---:|---|",
     ]
     for figure in kept["figures"]:

@@ -196,7 +196,7 @@ def hosts(folder: Path) -> Sequence[Target]:
     guided = _script("guided", "host.py", "--config", str(config), "guided")
     inner = folder / "decide"
     inner.mkdir(exist_ok=True)
-    limits = {"max_concurrent": 1000, "max_streams": 100_000, "max_waiting": 1000, "report_seconds": 0.3}
+    limits = {"max_concurrent": 1000, "max_streams": 100_000, "max_waiting": 1000, "report_seconds": 0.05}
     told = {**yaml.safe_load(config.read_text()), "limits": limits, "store": f"sqlite:///{inner}/routerpool.db"}
     (inner / "bench.yaml").write_text(yaml.safe_dump(told, sort_keys=False))
     port = free_port()
