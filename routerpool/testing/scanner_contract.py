@@ -245,14 +245,16 @@ def _pieces(secret: str) -> list[str]:
 
 
 def _ratios(find: Callable[[str], Iterable[Match]], grown: Callable[[int], str]) -> list[float]:
-    """How much more CPU each doubling takes, from 16,000 characters on; nothing is compared below the noise."""
+    """How much more CPU each doubling takes, from 16,000 characters on; nothing is compared below the noise.
+
+    The sizes take turns, so that what slows the machine down for a while slows all of them down.
+    """
     size = 16_000 // max(1, len(grown(8)) // 8)
-    times = []
-    for factor in (1, 2, 4):
-        text, best = grown(size * factor), 60.0
-        for _ in range(3):
+    texts = [grown(size * factor) for factor in (1, 2, 4)]
+    times = [60.0] * len(texts)
+    for _ in range(4):
+        for index, text in enumerate(texts):
             began = thread_time()
             list(find(text))
-            best = min(best, thread_time() - began)
-        times.append(max(best, NOISE_SECONDS))
-    return [later / sooner for sooner, later in pairwise(times)]
+            times[index] = min(times[index], thread_time() - began)
+    return [later / sooner for sooner, later in pairwise(max(time, NOISE_SECONDS) for time in times)]
