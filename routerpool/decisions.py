@@ -1,21 +1,32 @@
-"""Decisions over HTTP: what `decide` answers, and what a host may say to `report`."""
+"""Decisions over HTTP: what `decide` answers, what a host may say to `report`, and the two handlers."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
+from aiohttp import web
 from attrs import evolve
 from multidict import CIMultiDict
 
 from routerpool.errors import RequestError, nearest
 from routerpool.explanation import explain
 from routerpool.handover import OVER, Handover, Told
-from routerpool.types import Answer, Candidate, Failure, FailureKind, Outcome, Plan
+from routerpool.request import parse_chat
+from routerpool.responses import json_response, read_json
+from routerpool.router import new_id
+from routerpool.types import Answer, Caller, Candidate, Failure, FailureKind, Outcome, Plan
 from routerpool.wire import dumps, loads, read_usage
 
-__all__ = ["Rankings", "decided", "parse_report", "reported"]
+if TYPE_CHECKING:  # the server is above these handlers, and makes them
+    from routerpool.server import Server
+
+__all__ = ["Decisions", "Rankings"]
+
+WORKER = re.compile("[0-9]{1,4}")
+"""How a decision's id names the worker that made it."""
 
 ROW = ("candidate", "points", "strategies", "free", "local")
 MANY_RANKINGS = 64
@@ -23,6 +34,50 @@ MANY_RANKINGS = 64
 WAYS = ("usage", "failure", "answer", "outcome")
 FIELDS = frozenset({"id", "candidate", "first_byte_ms", *WAYS})
 FAILURE_FIELDS = frozenset({"kind", "status", "headers", "body", "retry_after", "first_byte_sent"})
+
+
+class Decisions:
+    """The handlers of a server for hosts that forward by themselves."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    async def decide(self, request: web.Request, caller: Caller) -> web.Response:
+        """`POST /v1/router/decide`: whom a host should ask for a chat body that it forwards itself."""
+        self.server.open_for_requests()
+        generation, request_id = self.server.generation, new_id()
+        try:
+            body = await read_json(request, generation.limit)
+            asked = parse_chat(body, request_id=request_id, headers=request.headers.items(), caller=caller)
+            plan = await generation.router.plan(asked)
+        except RequestError as error:
+            error.request_id = request_id
+            raise
+        return json_response(decided(plan, self._id(plan), generation.rankings))
+
+    async def report(self, request: web.Request, caller: Caller) -> web.Response:
+        """`POST /v1/router/report`: how an attempt went that `decide` has asked for; whom to ask next."""
+        server = self.server
+        body = await read_json(request, server.generation.limit)
+        if not isinstance(body, dict) or not isinstance(body.get("id"), str):
+            raise RequestError("invalid_request", "`id` must be the id that `decide` has given", param="id")
+        decision, _, worker = body["id"].partition("-")
+        if server.control is not None and WORKER.fullmatch(worker) and int(worker) != server.control.number:
+            answer = await server.control.forward(int(worker), request, dumps(body))
+            if answer is not None:
+                return answer
+        for router in (*server.retiring, server.router):  # a decision ends in the generation in which it was made
+            plan = router.handovers.find(decision)
+            if plan is not None and plan.plan.request.caller.id == caller.id:
+                told, candidate, first_byte_ms = parse_report(body, plan)
+                await router.report(plan, told, candidate=candidate, first_byte_ms=first_byte_ms)
+                return json_response(reported(plan, self._id(plan)))
+        raise RequestError("not_found", f"no decision {body['id'][:80]!a} is open: {OVER}", param="id")
+
+    def _id(self, plan: Handover) -> str:
+        """A decision's id, which also names the worker that made it: only that one can take reports on it."""
+        control = self.server.control
+        return plan.id if control is None else f"{plan.id}-{control.number}"
 
 
 class Rankings:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
 from aiohttp import web
 
 from routerpool.access import Access, Plane
-from routerpool.decisions import Rankings, decided, parse_report, reported
+from routerpool.decisions import Decisions, Rankings
 from routerpool.errors import RequestError, RouterpoolError
 from routerpool.explanation import explain
-from routerpool.handover import OVER, Handover
 from routerpool.isolation import locate
 from routerpool.plugin_routes import CALLER, Inner, routes_of
 from routerpool.request import parse_chat
@@ -22,7 +20,6 @@ from routerpool.responses import HttpSink, Watch, error_response, json_response,
 from routerpool.router import Router, Source, new_id
 from routerpool.switches import load_switches, save_switch
 from routerpool.types import Caller, Candidate
-from routerpool.wire import dumps
 
 __all__ = ["CALLER", "ROUTER", "Server", "create_app", "setup"]
 
@@ -47,9 +44,6 @@ OPENAI_PATHS = frozenset(
     ]
 )
 """First words of the OpenAI and Anthropic paths that no plugin serves yet: 501, so that a client is told the truth."""
-
-WORKER = re.compile("[0-9]{1,4}")
-"""How a decision's id names the worker that made it."""
 
 TOLD = ", ".join(f"X-Router-{name}" for name in ("Provider", "Model", "Attempts", "Tried", "Profile", "Request-Id"))
 """Our headers, so that a page of an allowed origin may read them."""
@@ -122,9 +116,10 @@ class Server:
         self.draining = False
         self.reloaded: list[Callable[[Router], None]] = []
         self._load = load
-        self._control = control
+        self.control = control
         self._swapping = asyncio.Lock()
-        self._old: list[Router] = []
+        self.retiring: list[Router] = []
+        """Routers of older generations, which still have requests."""
         self._retiring: set[asyncio.Task[None]] = set()
         self._stopping: set[asyncio.Future[None]] = set()
 
@@ -141,6 +136,7 @@ class Server:
 
     def attach(self, app: web.Application, prefix: str, *, root: bool) -> None:
         """Add the routes and the router's life to an application."""
+        decisions = Decisions(self)
         routes: list[tuple[str, str, Inner, Plane]] = [
             ("GET", "/health", self.health, "open"),
             ("GET", "/v1/models", self.models, "user"),
@@ -149,8 +145,8 @@ class Server:
             ("GET", "/v1/router/status", self.status, "admin"),
             ("GET", "/v1/router/models", self.candidates, "user"),
             ("POST", "/v1/router/explain", self.explain, "user"),
-            ("POST", "/v1/router/decide", self.decide, "user"),
-            ("POST", "/v1/router/report", self.report, "user"),
+            ("POST", "/v1/router/decide", decisions.decide, "user"),
+            ("POST", "/v1/router/report", decisions.report, "user"),
             ("GET", "/v1/router/profiles", self.profiles, "user"),
             ("GET", "/v1/router/plugins", self.plugins, "admin"),
             ("PUT", "/v1/router/plugins/{name}", self.switch, "admin"),
@@ -228,7 +224,7 @@ class Server:
                 await router.stop()
                 raise
             old, self.generation = self.generation, new
-            self._old.append(old.router)
+            self.retiring.append(old.router)
             for told in self.reloaded:
                 told(router)
             lost = sorted(f"{method} {path}" for method, path in new.plugin_routes.keys() - old.plugin_routes.keys())
@@ -245,7 +241,7 @@ class Server:
         except TimeoutError:
             log.warning("an old generation still had requests when its time was up")
         finally:
-            self._old.remove(router)
+            self.retiring.remove(router)
             stop = asyncio.ensure_future(router.stop())
             self._stopping.add(stop)
             stop.add_done_callback(self._stopping.discard)
@@ -354,41 +350,6 @@ class Server:
         plan, _ = await self.router.planner.plan(asked)
         return json_response(explain(plan))
 
-    async def decide(self, request: web.Request, caller: Caller) -> web.Response:
-        """`POST /v1/router/decide`: whom a host should ask for a chat body that it forwards itself."""
-        self.open_for_requests()
-        body = await read_json(request, self.generation.limit)
-        request_id = new_id()
-        try:
-            asked = parse_chat(body, request_id=request_id, headers=request.headers.items(), caller=caller)
-            plan = await self.router.plan(asked)
-            return json_response(decided(plan, self._decision(plan), self.generation.rankings))
-        except RequestError as error:
-            error.request_id = request_id
-            raise
-
-    async def report(self, request: web.Request, caller: Caller) -> web.Response:
-        """`POST /v1/router/report`: how an attempt went that `decide` has asked for; whom to ask next."""
-        body = await read_json(request, self.generation.limit)
-        if not isinstance(body, dict) or not isinstance(body.get("id"), str):
-            raise RequestError("invalid_request", "`id` must be the id that `decide` has given", param="id")
-        decision, _, worker = body["id"].partition("-")
-        if self._control is not None and WORKER.fullmatch(worker) and int(worker) != self._control.number:
-            answer = await self._control.forward(int(worker), request, dumps(body))
-            if answer is not None:
-                return answer
-        for router in (*self._old, self.router):  # a decision ends in the generation in which it was made
-            plan = router.handovers.find(decision)
-            if plan is not None and plan.plan.request.caller.id == caller.id:
-                told, candidate, first_byte_ms = parse_report(body, plan)
-                await router.report(plan, told, candidate=candidate, first_byte_ms=first_byte_ms)
-                return json_response(reported(plan, self._decision(plan)))
-        raise RequestError("not_found", f"no decision {body['id'][:80]!a} is open: {OVER}", param="id")
-
-    def _decision(self, plan: Handover) -> str:
-        """A decision's id, which also names the worker that made it: only that one can take reports on it."""
-        return plan.id if self._control is None else f"{plan.id}-{self._control.number}"
-
     async def profiles(self, request: web.Request, caller: Caller) -> web.Response:
         """`GET /v1/router/profiles`: the ways to choose, by name."""
         return json_response({"default": self.router.config.default_profile, "profiles": self.router.profiles()})
@@ -407,7 +368,7 @@ class Server:
     async def status(self, request: web.Request, caller: Caller) -> web.Response:
         """`GET /v1/router/status`: how things stand in this process; `worker` says which one it is."""
         told = await self.router.status()
-        worker = self._control.worker if self._control is not None else "1 of 1"
+        worker = self.control.worker if self.control is not None else "1 of 1"
         return json_response({"worker": worker, "generation": self.generation.number, **told})
 
     async def plugins(self, request: web.Request, caller: Caller) -> web.Response:
@@ -428,8 +389,8 @@ class Server:
         if persist:
             await save_switch(self.router.store, name, enabled)
         self.switch_plugin(name, enabled)
-        if self._control is not None:
-            self._control.tell({"do": "switch", "name": name, "enabled": enabled})
+        if self.control is not None:
+            self.control.tell({"do": "switch", "name": name, "enabled": enabled})
         lasts = "over reloads and restarts" if persist else "until the next reload or restart"
         return json_response({**self.router.hooks.instances[name].describe(), "persist": persist, "lasts": lasts})
 
@@ -443,9 +404,9 @@ class Server:
             problems = str(error).splitlines()
             message = "the new configuration is not taken, the old one stays: " + "; ".join(problems)
             raise RequestError("invalid_request", message, details={"problems": problems}) from None
-        if self._control is not None:
-            self._control.tell({"do": "reload"})
-        worker = self._control.worker if self._control is not None else "1 of 1"
+        if self.control is not None:
+            self.control.tell({"do": "reload"})
+        worker = self.control.worker if self.control is not None else "1 of 1"
         return json_response({"reloaded": True, "worker": worker, **told})
 
     # For everybody
