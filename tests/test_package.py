@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -73,11 +74,13 @@ def test_the_doctor_finds_nothing_missing(kind: str, written: Path) -> None:
     ]
 
 
+@pytest.mark.skipif(find_spec("mypy") is None, reason="wants mypy: uv run --all-packages --group real pytest")
 def test_they_are_as_mypy_wants_them(written: Path) -> None:
     said = called("mypy", "--strict", *(str(folder(written, kind)) for kind in KINDS), folder=written)
     assert "no issues found" in said
 
 
+@pytest.mark.skipif(find_spec("ruff") is None, reason="wants ruff: uv run --all-packages --group real pytest")
 @pytest.mark.parametrize("name", ["a", "my_lab", "a" * LONGEST])
 def test_they_are_as_ruff_wants_them_however_long_the_name_is(name: str, tmp_path: Path) -> None:
     for kind in KINDS:
