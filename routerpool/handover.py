@@ -15,6 +15,7 @@ from attrs import evolve
 
 from routerpool.errors import RequestError
 from routerpool.exchange import Exchange
+from routerpool.failures import failure_of_exception
 from routerpool.isolation import locate
 from routerpool.journey import Arrival, Journey, Served
 from routerpool.provider import Outgoing, Provider
@@ -258,9 +259,10 @@ class HostsExchange(Exchange):
             return told
         if isinstance(told, Answer):
             heard = HeardUpstream(told.status, {"Content-Type": told.content_type}, told.body)
-            if 200 <= told.status < 300:
-                return await self.plain(heard)
-            return await self.answered(heard)
+            try:
+                return await (self.plain(heard) if 200 <= told.status < 300 else self.answered(heard))
+            except ValueError as error:  # longer than an answer may be
+                return failure_of_exception(self.provider.name, error)
         if told is Outcome.FAILED:
             return Failure(kind=FailureKind.SERVER, message=f"{self.provider.name} failed, as its host says")
         self.journey.answered_by(self.candidate)

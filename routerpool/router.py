@@ -226,7 +226,7 @@ class Router:
         body: Mapping[str, Any] | ChatRequest,
         caller: Caller | None = None,
         *,
-        headers: Iterable[tuple[str, str]] = (),
+        headers: Headers = (),
         seconds: float | None = None,
     ) -> Handover:
         """Decide who answers a body, and leave the forwarding to the host, which must `report` how it went.
@@ -267,16 +267,19 @@ class Router:
         None: the host gives up, and has not asked the candidate. `candidate` names the one that was asked, where that
         was not `plan.candidate`; `first_byte_ms` counts from the plan.
         """
-        await plan.reported(Reported(outcome, self._candidate(candidate), first_byte_ms))
+        await plan.reported(Reported(outcome, self._asked(plan, candidate), first_byte_ms))
         return plan.candidate
 
-    def _candidate(self, told: Candidate | str | None) -> Candidate | None:
-        if not isinstance(told, str):
-            return told
-        for candidate in self.catalog.snapshot.candidates:
-            if candidate.key == told:
-                return candidate
-        raise RequestError("invalid_request", f"there is no candidate called {told!a}", param="candidate")
+    def _asked(self, plan: Handover, told: Candidate | str | None) -> Candidate | None:
+        """Whom a host says it has asked: one of its plan, else of the catalog, which may have changed since."""
+        if told is None:
+            return None
+        key = told if isinstance(told, str) else told.key
+        found = next((candidate for candidate in plan.ranked if candidate.key == key), None)
+        found = found or self.catalog.snapshot.by_key.get(key)
+        if found is None:
+            raise RequestError("invalid_request", f"there is no candidate called {key!a}", param="candidate")
+        return found
 
     async def turn_away(self, refused: RequestError, request_id: str, caller: Caller) -> None:
         """Refuse a request before its body is read, so that a flood costs little."""

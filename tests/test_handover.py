@@ -14,12 +14,14 @@ from attrs import evolve
 from routerpool import (
     Answer,
     Attempt,
+    Candidate,
     ChatRequest,
     Decision,
     Failure,
     FailureKind,
     Features,
     Handover,
+    Model,
     Opening,
     Outcome,
     Plan,
@@ -232,8 +234,9 @@ async def test_a_candidate_that_does_not_exist_is_refused_and_the_plan_stays_ope
     async with router() as (made, _):
         plan = await made.plan(CHAT)
 
-        with pytest.raises(RequestError, match="no candidate called 'a/nope'"):
-            await made.report(plan, USED, candidate="a/nope")
+        for nobody in ("a/nope", Candidate(provider="nope", model=Model(id="m1"))):
+            with pytest.raises(RequestError, match=r"no candidate called '.*nope"):
+                await made.report(plan, USED, candidate=nobody)
         assert await made.report(plan, USED) is None
 
 
@@ -308,6 +311,17 @@ async def test_a_providers_refusal_is_read_as_the_provider_would() -> None:
         assert failure.kind is FailureKind.CREDIT
         assert await made.report(plan, failure) is None
         assert witness.records[0].tried == ("a/m1:rate_limited", "b/m1:credit")
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_an_answer_that_is_too_long_is_a_failure_like_any_other(status: int) -> None:
+    async with router(limits={"upstream_bytes": "1MiB"}) as (made, witness):
+        plan = await made.plan(CHAT)
+
+        long = Answer(status=status, content_type="application/json", body=b" " * (2 << 20))
+        assert await made.report(plan, long) is plan.ranked[1]
+        await made.report(plan, USED)
+        assert witness.records[0].tried == ("a/m1:server", "b/m1:answered")
 
 
 class Canned:
