@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from routerpool.version import VERSION
+
 if TYPE_CHECKING:
     from routerpool.config import Config as Config
     from routerpool.errors import AnswerError as AnswerError
@@ -21,10 +23,10 @@ if TYPE_CHECKING:
     from routerpool.guide import middleware as middleware
     from routerpool.handover import Assignment as Assignment
     from routerpool.handover import Handover as Handover
-    from routerpool.hookspecs import Rewriter as Rewriter
     from routerpool.hookspecs import hookimpl as hookimpl
+    from routerpool.protocols import Provider as Provider
+    from routerpool.protocols import Rewriter as Rewriter
     from routerpool.provider import OpenAIProvider as OpenAIProvider
-    from routerpool.provider import Provider as Provider
     from routerpool.provider import ProviderConfig as ProviderConfig
     from routerpool.provider_data import ModelData as ModelData
     from routerpool.responses import read_json as read_json
@@ -63,13 +65,14 @@ if TYPE_CHECKING:
     from routerpool.types import UsageRecord as UsageRecord
     from routerpool.types import Veto as Veto
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOMES = {
     "config": ("Config",),
     "errors": ("AnswerError", "ConfigError", "PluginError", "RequestError", "RouterpoolError", "Unavailable"),
-    "hookspecs": ("Rewriter", "hookimpl"),
-    "provider": ("OpenAIProvider", "Provider", "ProviderConfig"),
+    "hookspecs": ("hookimpl",),
+    "protocols": ("Provider", "Rewriter"),
+    "provider": ("OpenAIProvider", "ProviderConfig"),
     "provider_data": ("ModelData",),
     "handover": ("Assignment", "Handover"),
     "guide": ("ASSIGNMENT", "middleware"),

@@ -11,7 +11,7 @@ import aiohttp
 from attrs import evolve, field, frozen
 
 from routerpool.failures import failure_of_exception
-from routerpool.provider import Provider
+from routerpool.protocols import Provider
 from routerpool.types import Candidate, Model, Prices
 
 __all__ = ["Catalog", "Snapshot"]

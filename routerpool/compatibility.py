@@ -8,7 +8,7 @@ series, too, whatever release of this one it was tried with.
 
 from __future__ import annotations
 
-from routerpool import __version__
+from routerpool.version import VERSION
 
 __all__ = ["Leaving", "supported", "unmet"]
 
@@ -25,7 +25,7 @@ class Leaving(DeprecationWarning):
         self.cure = cure
 
 
-def unmet(plugin: type, core: str = __version__) -> str | None:
+def unmet(plugin: type, core: str = VERSION) -> str | None:
     """Why this plugin class does not go with this core, by its `requires_core`; None when it does, or says nothing.
 
     A core before its release counts as that release.
@@ -45,7 +45,7 @@ def unmet(plugin: type, core: str = __version__) -> str | None:
     return f"works with routerpool {required}, and this is routerpool {core}; install another release of one of them"
 
 
-def supported(core: str = __version__) -> str:
+def supported(core: str = VERSION) -> str:
     """The range that a plugin which is warned of nothing may promise: this series of releases and the next."""
     from packaging.version import Version  # here, like the specifiers
 

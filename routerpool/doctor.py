@@ -15,7 +15,8 @@ from yarl import URL
 
 from routerpool.access import is_loopback
 from routerpool.failures import failure_of_exception
-from routerpool.provider import OpenAIProvider, Provider
+from routerpool.protocols import Provider
+from routerpool.provider import OpenAIProvider
 from routerpool.router import Router
 from routerpool.types import Level, Model, Report
 

@@ -24,7 +24,7 @@ from routerpool.fallback import Retries, exhausted, own_decision, thin, wait_bef
 from routerpool.hooks import Hooks, Impl
 from routerpool.isolation import locate, ours_to_end
 from routerpool.journey import Arrival, Journey, Services, Sink
-from routerpool.provider import Provider
+from routerpool.protocols import Provider
 from routerpool.sections import Config, Profile
 from routerpool.types import (
     Answer,

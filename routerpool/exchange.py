@@ -12,14 +12,14 @@ from routerpool.deadline import DeadlinePassed
 from routerpool.errors import RequestError
 from routerpool.failures import failure_of_exception
 from routerpool.hooks import Impl
-from routerpool.hookspecs import Rewriter
 from routerpool.isolation import locate
 from routerpool.journey import GONE, Journey
-from routerpool.provider import Provider, may_see
+from routerpool.protocols import Provider, Rewriter, Upstream
+from routerpool.provider import may_see
 from routerpool.rewriting import Disclosure, Rewriting
 from routerpool.stream import State, Stream
 from routerpool.types import Answer, Attempt, ChatRequest, Failure, FailureKind, Opening, Outcome, Usage
-from routerpool.upstream import Upstream, read_all
+from routerpool.upstream import read_all
 from routerpool.wire import answer_opening, loads, read_error, read_usage
 
 __all__ = ["CLIENT_LEFT", "Exchange"]

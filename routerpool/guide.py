@@ -23,12 +23,12 @@ from routerpool.exchange import Exchange
 from routerpool.handover import Assignment
 from routerpool.isolation import locate
 from routerpool.journey import Journey, Served
+from routerpool.protocols import Upstream
 from routerpool.request import parse_chat
 from routerpool.responses import REQUEST_VALUES, HttpSink, error_response
 from routerpool.router import Router, Source, new_id
 from routerpool.server import Server, serving
 from routerpool.types import Attempt, Caller, ChatRequest
-from routerpool.upstream import Upstream
 from routerpool.wire import TooManyValuesError, loads
 
 __all__ = ["ASSIGNMENT", "middleware"]

@@ -18,7 +18,8 @@ from routerpool.exchange import Exchange
 from routerpool.failures import failure_of_exception
 from routerpool.isolation import locate
 from routerpool.journey import Arrival, Journey, Served
-from routerpool.provider import Outgoing, Provider
+from routerpool.protocols import Provider
+from routerpool.provider import Outgoing
 from routerpool.request import sent_body
 from routerpool.types import (
     Answer,

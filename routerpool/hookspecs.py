@@ -33,10 +33,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from routerpool.protocols import Provider, Rewriter, RouterView
 from routerpool.types import (
     Answer,
     Attempt,
@@ -56,33 +57,17 @@ from routerpool.types import (
     Veto,
 )
 
-if TYPE_CHECKING:  # The specs are the lowest layer that names these; importing them would turn the house upside down.
+if TYPE_CHECKING:
     import click
     from aiohttp import web
 
-    from routerpool.provider import Provider
-    from routerpool.router import Router
-
-__all__ = ["PROJECT", "Rewriter", "hookimpl"]
+__all__ = ["PROJECT", "hookimpl"]
 
 PROJECT = "routerpool"
 """The entry point group, and pluggy's name for us."""
 
 hookimpl = pluggy.HookimplMarker(PROJECT)
 hookspec = pluggy.HookspecMarker(PROJECT)
-
-
-class Rewriter(Protocol):
-    """What `rewrite` answers with: a transformer of one attempt's answer, made once and fed in order."""
-
-    def event(self, event: dict[str, Any]) -> Iterable[dict[str, Any]]:
-        """The events to send instead of this parsed `chat.completion.chunk`; none holds it back."""
-
-    def end(self) -> Iterable[dict[str, Any]]:
-        """What was held back and must go out before the terminal marker."""
-
-    def answer(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The plain answer to send instead of this one."""
 
 
 @hookspec
@@ -162,7 +147,7 @@ def register_commands() -> Iterable[click.Command]:
 
 
 @hookspec
-def lifespan(router: Router) -> AsyncIterator[None]:
+def lifespan(router: RouterView) -> AsyncIterator[None]:
     """Open what the plugin needs before the first request, and close it after the last: one `yield` between.
 
     This is where heavy modules are imported, tables made and tasks started.

@@ -13,7 +13,7 @@ from attrs import frozen
 from routerpool.deadline import Deadline, DeadlinePassed
 from routerpool.errors import RequestError
 from routerpool.hooks import Hooks
-from routerpool.provider import Provider
+from routerpool.protocols import Provider
 from routerpool.record import record_of
 from routerpool.sections import Config, Profile
 from routerpool.stream import Stream

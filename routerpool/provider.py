@@ -1,4 +1,4 @@
-"""Providers: the protocol that the engine speaks to them, and the OpenAI-compatible one that most of them are.
+"""The OpenAI-compatible provider, which most of them are.
 
 A provider plugin is usually a class with a few declarations, or a data file; `adapt`, `failure` and `parse_models`
 are there for what differs.
@@ -10,7 +10,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import aiohttp
 from attrs import evolve, field, frozen
@@ -20,6 +20,7 @@ from yarl import URL
 from routerpool.connection import Target, fits_header
 from routerpool.failures import Pattern, failure_of_answer
 from routerpool.hookspecs import hookimpl
+from routerpool.protocols import Provider, Upstream
 from routerpool.provider_data import DataPolicy, ModelData, Params, Pool, ProviderData, load_data
 from routerpool.request import sent_body, serialised
 from routerpool.resets import DEFAULT_SPECS, HeaderSpec
@@ -35,14 +36,13 @@ from routerpool.types import (
     Probe,
     Report,
 )
-from routerpool.upstream import HeardUpstream, HttpUpstream, Upstream, read_all
+from routerpool.upstream import HeardUpstream, HttpUpstream, read_all
 from routerpool.wire import loads
 
 __all__ = [
     "ModelData",
     "OpenAIProvider",
     "Outgoing",
-    "Provider",
     "ProviderConfig",
     "may_be_local",
     "may_see",
@@ -54,33 +54,6 @@ ROSTER_SECONDS = 3600.0
 
 OLD_DAYS = 180
 """From this age on doctor warns of a roster: the models of free tiers change with the seasons."""
-
-
-class Provider(Protocol):
-    """What the core asks of a provider. One instance is one account at one address."""
-
-    name: str
-    local: bool
-    refresh_seconds: float | None
-    """How often `discover` is asked again; None when the roster does not change by itself."""
-
-    def bind(self, env: Mapping[str, str]) -> None:
-        """Take what the environment holds for it: keys, an address. Called once, before anything else."""
-
-    def idle(self) -> str | None:
-        """Why it cannot be used now, such as a missing key; None when it can."""
-
-    def roster(self) -> Sequence[Model]:
-        """The models it is known to have, without asking it."""
-
-    async def discover(self, session: aiohttp.ClientSession) -> Sequence[Model]:
-        """The models it says it has; may raise what the HTTP client raises."""
-
-    async def send(self, attempt: Attempt, request: ChatRequest, session: aiohttp.ClientSession) -> Upstream:
-        """Send the request and wait for the head of the answer; no redirect is followed, no failure retried."""
-
-    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
-        """What an answer that is none means."""
 
 
 @frozen(kw_only=True)

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 from routerpool.hooks import Hooks, Impl
-from routerpool.hookspecs import Rewriter
 from routerpool.isolation import locate, ours_to_end
+from routerpool.protocols import Rewriter
 from routerpool.sse import event_data, split_events
 from routerpool.wire import dumps, event_bytes, loads
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
@@ -28,7 +28,7 @@ from routerpool.handover import Handover, Handovers, HostsExchange, Reported, To
 from routerpool.hooks import Hooks, Impl, Instance, make
 from routerpool.journey import Arrival, Journey, Sink
 from routerpool.plan import Planner
-from routerpool.provider import Provider
+from routerpool.protocols import Headers, Provider
 from routerpool.record import record_of
 from routerpool.request import parse_chat
 from routerpool.sections import Profile
@@ -62,9 +62,6 @@ REFRESH_SECONDS = 5.0
 
 Source = str | Path | Mapping[str, Any] | Config | None
 """What a router can be made of."""
-
-Headers = Iterable[tuple[str, str]]
-"""The headers of a client's request, of which `X-Router-…` are hints."""
 
 
 class Router:

@@ -24,9 +24,10 @@ from attrs import asdict, field, frozen
 
 from routerpool.errors import RequestError, nearest
 from routerpool.hooks import HOOK_SECONDS
-from routerpool.hookspecs import Rewriter, hookimpl
+from routerpool.hookspecs import hookimpl
 from routerpool.parts import ORDINARY, SCALARS, Part, fields_of, leaves_of, parts_of, place_of, rewritten
 from routerpool.placeholders import Restorer, redaction, standin, standins_in, unescaped
+from routerpool.protocols import Rewriter
 from routerpool.types import NO_HINTS, Attempt, ChatRequest, Features, Finding, Level, Privacy, Probe, Report
 
 __all__ = ["Action", "Match", "ScannerConfig", "TextScanner"]

@@ -4,26 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
 
 import aiohttp
 
 from routerpool.connection import Reply
+from routerpool.protocols import Upstream
 
-__all__ = ["HeardUpstream", "HttpUpstream", "Upstream", "read_all"]
-
-
-class Upstream(Protocol):
-    """An answer that has begun: its head is here, its body is still to come."""
-
-    status: int
-    headers: Mapping[str, str]
-
-    def chunk(self) -> Awaitable[bytes]:
-        """The next bytes of the body as they come, decoded; b"" at its end."""
-
-    def close(self) -> None:
-        """Give the connection back if the body is read to its end, else cut it."""
+__all__ = ["HeardUpstream", "HttpUpstream", "read_all"]
 
 
 class HttpUpstream:

@@ -11,11 +11,11 @@ from typing import Any, Literal, get_origin
 import attrs
 from markdown import anchor, bullets, paragraphs, prose, table
 
-from routerpool import errors, hookspecs, types
+from routerpool import errors, protocols, types
 
 __all__ = ["VALUES", "described", "linked", "values_page"]
 
-OTHERS = (hookspecs.Rewriter, errors.Unavailable, errors.RequestError)
+OTHERS = (protocols.Rewriter, errors.Unavailable, errors.RequestError)
 """What a hook answers with, or raises on purpose, that is no value of `types`."""
 
 VALUES: dict[str, type] = {name: getattr(types, name) for name in types.__all__} | {cls.__name__: cls for cls in OTHERS}

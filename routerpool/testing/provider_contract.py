@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import pytest
 
 from routerpool.errors import ConfigError, RequestError
-from routerpool.provider import Provider
+from routerpool.protocols import Provider
 from routerpool.router import Router
 from routerpool.testing.forms import Form
 from routerpool.testing.live import LiveContract, modes

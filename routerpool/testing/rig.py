@@ -8,7 +8,7 @@ from typing import Any
 from attrs import define, field
 
 from routerpool.errors import AnswerError, RequestError
-from routerpool.provider import Provider
+from routerpool.protocols import Provider
 from routerpool.router import Router
 from routerpool.testing.routers import Witness
 from routerpool.testing.upstream import Upstream

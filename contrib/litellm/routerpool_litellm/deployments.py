@@ -26,9 +26,9 @@ from yarl import URL
 from routerpool import Attempt, Candidate, ChatRequest, Failure, Model, ModelData, Prices, Unavailable, Veto, hookimpl
 from routerpool.config import Problems
 from routerpool.failures import failure_of_answer
-from routerpool.provider import Provider, may_be_local
+from routerpool.protocols import Provider, Upstream
+from routerpool.provider import may_be_local
 from routerpool.shape import structure
-from routerpool.upstream import Upstream
 
 __all__ = ["OWN", "Deployment", "Deployments", "is_own"]
 

@@ -146,9 +146,10 @@ def at_shutdown(stop: Callable[[], Awaitable[None]]) -> None:
 async def cooling(router: Any) -> frozenset[str]:
     """The ids of the deployments that LiteLLM itself has benched; none where this release does not tell."""
     with suppress(ImportError, AttributeError, TypeError):
-        from litellm.router_utils.cooldown_handlers import async_get_cooldown_deployments
+        from litellm.router_utils import cooldown_handlers
 
-        return frozenset(await async_get_cooldown_deployments(litellm_router_instance=router, parent_otel_span=None))
+        ask: Any = cooldown_handlers.async_get_cooldown_deployments
+        return frozenset(await ask(litellm_router_instance=router, parent_otel_span=None))
     return frozenset()
 
 

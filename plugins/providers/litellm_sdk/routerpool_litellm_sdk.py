@@ -42,11 +42,12 @@ from routerpool import (
     hookimpl,
 )
 from routerpool.failures import Pattern, failure_of_answer
+from routerpool.protocols import Upstream
 from routerpool.provider import may_be_local
 from routerpool.provider_data import DataPolicy
 from routerpool.request import sent_body
 from routerpool.sse import DONE
-from routerpool.upstream import HeardUpstream, Upstream
+from routerpool.upstream import HeardUpstream
 from routerpool.wire import dumps, event_bytes, loads
 
 if TYPE_CHECKING:

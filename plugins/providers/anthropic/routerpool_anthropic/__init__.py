@@ -22,7 +22,8 @@ from yarl import URL
 
 from routerpool import Attempt, ChatRequest, Failure, Model, OpenAIProvider
 from routerpool.connection import Target
-from routerpool.upstream import HeardUpstream, Upstream
+from routerpool.protocols import Upstream
+from routerpool.upstream import HeardUpstream
 from routerpool.wire import dumps, loads
 from routerpool_anthropic.answer import translated
 from routerpool_anthropic.question import Untranslatable, Ways, question

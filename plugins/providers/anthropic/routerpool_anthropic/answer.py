@@ -13,8 +13,9 @@ from typing import Any
 
 from attrs import define, field
 
+from routerpool.protocols import Upstream
 from routerpool.sse import DONE, Cutter, event_data, split_events
-from routerpool.upstream import Upstream, read_all
+from routerpool.upstream import read_all
 from routerpool.wire import dumps, event_bytes, loads
 from routerpool_anthropic.turns import FORMAT
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from routerpool.upstream import Upstream
+from routerpool.protocols import Upstream
 from routerpool.wire import dumps, event_bytes, loads
 from routerpool_ollama.wishes import Wishes
 

@@ -18,8 +18,8 @@ from attrs import evolve, field, frozen
 from routerpool import Attempt, ChatRequest, Failure, Level, Model, ModelData, Probe, Provider, Report, Tier, hookimpl
 from routerpool.config import Range
 from routerpool.failures import failure_of_answer
+from routerpool.protocols import Upstream
 from routerpool.request import sent_body
-from routerpool.upstream import Upstream
 from routerpool.wire import dumps, event_bytes
 from routerpool_sandbox.reply import LABEL, Reply
 
