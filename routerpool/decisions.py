@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import orjson
 from aiohttp import web
 from attrs import evolve
 from multidict import CIMultiDict
 
 from routerpool.errors import RequestError, nearest
-from routerpool.explanation import explain
+from routerpool.explanation import ranked_rows, veto_rows
 from routerpool.handover import OVER, Handover, Told
+from routerpool.life import Life
 from routerpool.request import parse_chat
 from routerpool.responses import json_response, read_json
 from routerpool.router import new_id
-from routerpool.types import Answer, Caller, Candidate, Failure, FailureKind, Outcome, Plan
+from routerpool.types import Answer, Caller, Candidate, Failure, FailureKind, Outcome
 from routerpool.wire import dumps, loads, read_usage
 
-if TYPE_CHECKING:  # the server is above these handlers, and makes them
-    from routerpool.server import Server
-
-__all__ = ["Decisions", "Rankings"]
+__all__ = ["Decisions"]
 
 WORKER = re.compile("[0-9]{1,4}")
 """How a decision's id names the worker that made it."""
 
-ROW = ("candidate", "points", "strategies", "free", "local")
-MANY_RANKINGS = 64
 
 WAYS = ("usage", "failure", "answer", "outcome")
 FIELDS = frozenset({"id", "candidate", "first_byte_ms", *WAYS})
@@ -39,7 +34,7 @@ FAILURE_FIELDS = frozenset({"kind", "status", "headers", "body", "retry_after", 
 class Decisions:
     """The handlers of a server for hosts that forward by themselves."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Life) -> None:
         self.server = server
 
     async def decide(self, request: web.Request, caller: Caller) -> web.Response:
@@ -53,7 +48,7 @@ class Decisions:
         except RequestError as error:
             error.request_id = request_id
             raise
-        return json_response(decided(plan, self._id(plan), generation.rankings))
+        return json_response(decided(plan, self._id(plan)))
 
     async def report(self, request: web.Request, caller: Caller) -> web.Response:
         """`POST /v1/router/report`: how an attempt went that `decide` has asked for; whom to ask next."""
@@ -80,33 +75,11 @@ class Decisions:
         return plan.id if control is None else f"{plan.id}-{control.number}"
 
 
-class Rankings:
-    """The ranked candidates and the vetoes of plans as JSON, made anew only when one of them has changed."""
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[int, ...], tuple[tuple[Any, ...], orjson.Fragment, orjson.Fragment]] = {}
-
-    def of(self, plan: Plan) -> tuple[orjson.Fragment, orjson.Fragment]:
-        """Both as they stand in an answer; the planner gives the same tuples as long as nothing changes."""
-        made_of = (plan.ranked, plan.opinions, plan.vetoes)
-        key = tuple(map(id, made_of))
-        kept = self._kept.get(key)
-        if kept is None:  # what is kept holds what it is made of, so that no id comes again
-            if len(self._kept) >= MANY_RANKINGS:
-                self._kept.clear()
-            told = explain(plan)
-            ranked = [{name: row[name] for name in ROW} for row in told["ranked"]]
-            kept = made_of, orjson.Fragment(dumps(ranked)), orjson.Fragment(dumps(told["vetoes"]))
-            self._kept[key] = kept
-        return kept[1:]
-
-
-def decided(plan: Handover, decision: str, rankings: Rankings) -> dict[str, Any]:
+def decided(plan: Handover, decision: str) -> dict[str, Any]:
     """A handed-over plan as JSON values: whom to ask now, the others in order with their terms, and who is ruled out.
 
     What hangs on the request alone (tokens, session, cost) is `explain`'s to tell; a host that forwards has no time.
     """
-    ranked, vetoes = rankings.of(plan.plan)
     features = plan.features
     return {
         "id": decision,
@@ -115,8 +88,8 @@ def decided(plan: Handover, decision: str, rankings: Rankings) -> dict[str, Any]
         "profile": plan.plan.profile,
         "privacy": features.privacy.name.lower(),
         "findings": [{"rule": f.rule, "part": f.part, "redacted": f.redacted} for f in features.findings],
-        "ranked": ranked,
-        "vetoes": vetoes,
+        "ranked": ranked_rows(plan.plan),
+        "vetoes": veto_rows(plan.plan),
     }
 
 

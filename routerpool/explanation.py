@@ -9,7 +9,7 @@ from routerpool.errors import RequestError
 from routerpool.record import cost_of
 from routerpool.types import ChatRequest, Features, Plan, Usage
 
-__all__ = ["explain", "likely_usage", "refusal"]
+__all__ = ["explain", "likely_usage", "ranked_rows", "refusal", "veto_rows"]
 
 STANDING = frozenset({"no_key", "disabled", "not_in_profile"})
 """Vetoes that hold whatever is asked; they do not explain why this very request found nobody."""
@@ -53,11 +53,6 @@ def refusal(plan: Plan) -> RequestError:
 def explain(plan: Plan) -> dict[str, Any]:
     """A plan as plain JSON values: who is asked, with named terms, and who is not, with the reason."""
     features, likely = plan.features, likely_usage(plan.request, plan.features)
-    details: dict[str, dict[str, Any]] = {}
-    for name, weight, scores in plan.opinions:
-        for score in scores:
-            entry = {"points": score.points, "weight": weight, "terms": dict(score.terms)}
-            details.setdefault(score.candidate.key, {})[name] = entry
     return {
         "model": plan.request.model,
         "profile": plan.profile,
@@ -73,18 +68,35 @@ def explain(plan: Plan) -> dict[str, Any]:
             "findings": [{"rule": f.rule, "part": f.part, "redacted": f.redacted} for f in features.findings],
         },
         "ranked": [
-            {
-                "candidate": candidate.key,
-                "points": plan.scores[candidate.key].points,
-                "strategies": details.get(candidate.key, {}),
-                "free": candidate.model.free,
-                "local": candidate.model.local,
-                "cost": cost_of(likely, candidate.model.prices, free=candidate.model.free),
-            }
-            for candidate in plan.ranked
+            {**row, "cost": cost_of(likely, candidate.model.prices, free=candidate.model.free)}
+            for row, candidate in zip(ranked_rows(plan), plan.ranked, strict=True)
         ],
-        "vetoes": [{"candidate": veto.candidate.key, "code": veto.code, "reason": veto.reason} for veto in plan.vetoes],
+        "vetoes": veto_rows(plan),
     }
+
+
+def ranked_rows(plan: Plan) -> list[dict[str, Any]]:
+    """Who is asked, in order, with the named terms of every strategy."""
+    details: dict[str, dict[str, Any]] = {}
+    for name, weight, scores in plan.opinions:
+        for score in scores:
+            entry = {"points": score.points, "weight": weight, "terms": dict(score.terms)}
+            details.setdefault(score.candidate.key, {})[name] = entry
+    return [
+        {
+            "candidate": candidate.key,
+            "points": plan.scores[candidate.key].points,
+            "strategies": details.get(candidate.key, {}),
+            "free": candidate.model.free,
+            "local": candidate.model.local,
+        }
+        for candidate in plan.ranked
+    ]
+
+
+def veto_rows(plan: Plan) -> list[dict[str, Any]]:
+    """Who is ruled out, and why."""
+    return [{"candidate": veto.candidate.key, "code": veto.code, "reason": veto.reason} for veto in plan.vetoes]
 
 
 def likely_usage(request: ChatRequest, features: Features) -> Usage:

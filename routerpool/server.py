@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import web
 
-from routerpool.access import Access, Plane
-from routerpool.decisions import Decisions, Rankings
+from routerpool.access import Plane
+from routerpool.decisions import Decisions
 from routerpool.errors import RequestError, RouterpoolError
 from routerpool.explanation import explain
 from routerpool.isolation import locate
-from routerpool.plugin_routes import CALLER, Inner, routes_of
+from routerpool.life import ROUTER, Life
+from routerpool.plugin_routes import CALLER, Inner
 from routerpool.request import parse_chat
-from routerpool.responses import HttpSink, Watch, error_response, json_response, read_json
+from routerpool.responses import HttpSink, error_response, json_response, read_json
 from routerpool.router import Router, Source, new_id
-from routerpool.switches import load_switches, save_switch
+from routerpool.switches import save_switch
 from routerpool.types import Caller, Candidate
 
 __all__ = ["CALLER", "ROUTER", "Server", "create_app", "setup"]
 
 log = logging.getLogger("routerpool.server")
 
-ROUTER: web.AppKey[Router] = web.AppKey("routerpool", Router)
-"""Where an application keeps its router (the first one, if it has several)."""
-
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-LAST_WORD_SECONDS = 0.5
-"""How long before the end of `drain_seconds` the streams that are left are told that they end here."""
 
 USER_ROUTES = frozenset(f"/v1/router/{name}" for name in ("explain", "profiles", "models", "policy/check"))
 """Router routes for those who ask models; every other one under /v1/router/ is for admins."""
@@ -75,58 +69,8 @@ def serving(source: Source | Router) -> Server:
     return Server(Router.of(source), load=lambda: Router.of(source))
 
 
-class Control(Protocol):
-    """The way to the other workers of a server."""
-
-    worker: str
-    """Such as "1 of 2"."""
-    number: int
-
-    async def forward(self, number: int, request: web.Request, body: bytes) -> web.Response | None:
-        """The answer of another worker to this request; None where there is no such worker now."""
-
-    def tell(self, message: dict[str, Any]) -> None:
-        """Have every other worker do what this one has done."""
-
-
-class Generation:
-    """A router and what the handlers take from its configuration; a reload swaps all of it at once."""
-
-    def __init__(self, router: Router, number: int) -> None:
-        self.router = router
-        self.number = number
-        self.access = Access(router.config.server)
-        self.limit = router.config.limits.request_bytes
-        self.tell = router.config.transparency != "none"
-        self.plugin_routes = routes_of(router.hooks)
-        self.rankings = Rankings()
-
-
-class Server:
-    """The handlers of a router, and the swap to its next generation.
-
-    `load` makes the next generation's router of the same source; `control` passes changes on to the other workers.
-    """
-
-    def __init__(
-        self, router: Router, *, load: Callable[[], Router] | None = None, control: Control | None = None
-    ) -> None:
-        self.generation = Generation(router, 1)
-        self.watch = Watch()
-        self.draining = False
-        self.reloaded: list[Callable[[Router], None]] = []
-        self._load = load
-        self.control = control
-        self._swapping = asyncio.Lock()
-        self.retiring: list[Router] = []
-        """Routers of older generations, which still have requests."""
-        self._retiring: set[asyncio.Task[None]] = set()
-        self._stopping: set[asyncio.Future[None]] = set()
-
-    @property
-    def router(self) -> Router:
-        """The router of the generation that takes requests now."""
-        return self.generation.router
+class Server(Life):
+    """The handlers of a router."""
 
     def mount(self, app: web.Application, prefix: str) -> None:
         """Add the routes under a prefix in somebody's application; with "" its root stays its own."""
@@ -169,13 +113,6 @@ class Server:
         app.router.add_route("*", prefix + "/v1/{tail:.*}", self.guarded(self.missing, "open"))
         self.live(app)
 
-    def live(self, app: web.Application) -> None:
-        """Tie the router's life to the application's."""
-        app.cleanup_ctx.append(self._life)
-        app.on_shutdown.append(self._drain)
-        if ROUTER not in app:
-            app[ROUTER] = self.router
-
     def _plugin_route(self, method: str, path: str) -> Inner:
         async def inner(request: web.Request, caller: Caller) -> web.StreamResponse:
             handler = self.generation.plugin_routes.get((method, path))
@@ -184,79 +121,6 @@ class Server:
             return await handler(request, caller)
 
         return inner
-
-    # Its life
-
-    async def _life(self, app: web.Application) -> AsyncIterator[None]:
-        await self.router.start()
-        try:
-            await self._take_switches(self.router)
-            yield
-        finally:
-            self.watch.close()
-            for task in tuple(self._retiring):
-                task.cancel()
-            await asyncio.gather(*self._retiring, return_exceptions=True)
-            await asyncio.gather(*self._stopping, return_exceptions=True)  # what an old generation still closes
-            await self.router.stop()
-
-    async def _drain(self, app: web.Application) -> None:
-        """The application waits for its handlers now: those that take longer than we may wait get a visible end."""
-        self.draining = True
-        wait = max(self.router.config.server.drain_seconds - LAST_WORD_SECONDS, 0.0)
-        asyncio.get_running_loop().call_later(wait, self.router.break_off)
-
-    async def reload(self) -> dict[str, Any]:
-        """Swap to a new generation, made and started before the old one is let go; a defect leaves the old one.
-
-        Requests under way end in the generation in which they began. Raises a RouterpoolError.
-        """
-        if self._load is None:
-            message = "this router was made of a value in memory, so there is nothing to read again"
-            raise RequestError("invalid_request", message)
-        async with self._swapping:
-            router = await asyncio.to_thread(self._load)
-            new = Generation(router, self.generation.number + 1)
-            await router.start()
-            try:
-                await self._take_switches(router)
-            except BaseException:
-                await router.stop()
-                raise
-            old, self.generation = self.generation, new
-            self.retiring.append(old.router)
-            for told in self.reloaded:
-                told(router)
-            lost = sorted(f"{method} {path}" for method, path in new.plugin_routes.keys() - old.plugin_routes.keys())
-            task = asyncio.ensure_future(self._retire(old.router))
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
-        return {"generation": new.number, "needs_restart": lost}
-
-    async def _retire(self, router: Router) -> None:
-        try:
-            async with asyncio.timeout(router.config.limits.stream_seconds):
-                await router.admission.idle()
-                await router.handovers.idle()
-        except TimeoutError:
-            log.warning("an old generation still had requests when its time was up")
-        finally:
-            self.retiring.remove(router)
-            stop = asyncio.ensure_future(router.stop())
-            self._stopping.add(stop)
-            stop.add_done_callback(self._stopping.discard)
-            await asyncio.shield(stop)
-
-    async def _take_switches(self, router: Router) -> None:
-        """Take over what was switched on or off with `persist: true`."""
-        for name, enabled in (await load_switches(router.store)).items():
-            if name in router.hooks.instances:
-                router.hooks.switch(name, enabled)
-
-    def switch_plugin(self, name: str, enabled: bool) -> None:
-        """Switch a plugin in this process; the message of another worker ends here too."""
-        if name in self.router.hooks.instances:
-            self.router.hooks.switch(name, enabled)
 
     def guarded(self, inner: Inner, plane: Plane) -> Handler:
         """A handler behind the access checks, whose errors are OpenAI error objects and never tracebacks."""
@@ -289,11 +153,6 @@ class Server:
         if origin not in origins and "*" not in origins:
             return {}
         return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": TOLD, "Vary": "Origin"}
-
-    def open_for_requests(self) -> None:
-        """Refuse a new request while those under way are waited for."""
-        if self.draining:
-            raise RequestError("shutting_down", "this server is shutting down; try again", retry_after=1)
 
     # For those who ask models
 

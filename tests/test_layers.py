@@ -77,6 +77,7 @@ LAYERS = (
     "access",
     "responses",
     "plugin_routes",
+    "life",
     "decisions",
     "server",
     "guide",
