@@ -1,6 +1,6 @@
 """`python -m routerpool` is `routerpool`."""
 
-from routerpool.cli import main
+from routerpool.cli.commands import main
 
 if __name__ == "__main__":
     main()

@@ -13,26 +13,26 @@ from typing import Any, Self
 
 import aiohttp
 
-from routerpool import config as configuration
-from routerpool.admission import Admission
-from routerpool.catalog import Catalog
-from routerpool.config import Config, Problems
-from routerpool.connection import HEADER_BYTES, Connections
-from routerpool.deadline import DeadlinePassed
-from routerpool.detection import zero_config
-from routerpool.engine import Engine
+from routerpool.config import reading as configuration
+from routerpool.config.reading import Config, Problems
+from routerpool.config.sections import Profile
+from routerpool.engine.admission import Admission
+from routerpool.engine.deadline import DeadlinePassed
+from routerpool.engine.exchange import Exchange
+from routerpool.engine.handover import Handover, Handovers, HostsExchange, Reported, Told
+from routerpool.engine.journey import Arrival, Journey, Sink
+from routerpool.engine.record import record_of
+from routerpool.engine.run import Engine
+from routerpool.engine.sinks import EventSink, PlainSink, parsed_error
 from routerpool.errors import AnswerError, PluginError, RequestError
-from routerpool.exchange import Exchange
-from routerpool.explanation import explain
-from routerpool.handover import Handover, Handovers, HostsExchange, Reported, Told
-from routerpool.hooks import Hooks, Impl, Instance, make
-from routerpool.journey import Arrival, Journey, Sink
-from routerpool.plan import Planner
+from routerpool.hooks.calling import Hooks, Impl
+from routerpool.hooks.detection import zero_config
+from routerpool.hooks.loading import Instance, make
+from routerpool.planning.catalog import Catalog
+from routerpool.planning.explanation import explain
+from routerpool.planning.plan import Planner
 from routerpool.protocols import Headers, Provider
-from routerpool.record import record_of
-from routerpool.request import parse_chat
-from routerpool.sections import Profile
-from routerpool.sinks import EventSink, PlainSink, parsed_error
+from routerpool.providers.connection import HEADER_BYTES, Connections
 from routerpool.store import Store
 from routerpool.types import (
     Attempt,
@@ -47,7 +47,8 @@ from routerpool.types import (
     Report,
     Usage,
 )
-from routerpool.wire import dumps, loads
+from routerpool.wire.answers import dumps, loads
+from routerpool.wire.request import parse_chat
 
 __all__ = ["Router", "Source"]
 

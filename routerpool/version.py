@@ -1,3 +1,3 @@
-"""The release, one for the core and every package in this repository."""
+"""The release: one for the core and every package in this repository."""
 
-VERSION = "0.1.0"
+__version__ = "0.1.0"

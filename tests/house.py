@@ -17,7 +17,7 @@ from aiohttp import web
 from attrs import define, field, frozen
 
 from routerpool import OpenAIProvider, Router, UsageRecord
-from routerpool.server import Server
+from routerpool.server.app import Server
 from routerpool.testing import Witness, make_router
 from routerpool.testing.upstream import Upstream
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from attrs import define
 
-from routerpool.hooks import installed
+from routerpool.hooks.loading import installed
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = "from attrs import frozen, field\nfrom routerpool import *\nimport asyncio, threading, click\n"
@@ -30,7 +30,9 @@ class Shelf:
         """A shelf whose plugins are the only ones installed."""
         folder.mkdir(parents=True, exist_ok=True)
         monkeypatch.syspath_prepend(str(folder))
-        monkeypatch.setattr("routerpool.hooks.distributions", lambda: metadata.distributions(path=[str(folder)]))
+        monkeypatch.setattr(
+            "routerpool.hooks.loading.distributions", lambda: metadata.distributions(path=[str(folder)])
+        )
         return cls(folder)
 
     def put(self, name: str, source: str, *, summary: str = "", distribution: str | None = None) -> None:

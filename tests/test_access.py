@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from routerpool import hookimpl
-from routerpool.access import is_loopback
+from routerpool.server.access import is_loopback
 
 from .house import CHAT, House, Reply, shared
 from .house import house as served

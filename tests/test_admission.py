@@ -12,10 +12,10 @@ from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routerpool.admission import Admission
-from routerpool.deadline import Deadline, DeadlinePassed
+from routerpool.config.sections import LimitsConfig
+from routerpool.engine.admission import Admission
+from routerpool.engine.deadline import Deadline, DeadlinePassed
 from routerpool.errors import RequestError
-from routerpool.sections import LimitsConfig
 
 
 class SkippingLoop(asyncio.SelectorEventLoop):

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from routerpool import Router, create_app, setup
-from routerpool.config import from_mapping
+from routerpool.config.reading import from_mapping
 from routerpool.testing.upstream import Upstream
 
 from .house import CHAT, JSON, House, house, router_over, running, shared

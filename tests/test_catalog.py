@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from routerpool import Model, OpenAIProvider
-from routerpool.catalog import Catalog
+from routerpool.planning.catalog import Catalog
 from routerpool.types import Candidate, Prices
 
 LIST = Prices(input=1.0, output=2.0)

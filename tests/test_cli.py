@@ -17,9 +17,10 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from routerpool import __version__, terminal
-from routerpool.cli import cli
-from routerpool.client import models_command
+from routerpool import __version__
+from routerpool.cli import terminal
+from routerpool.cli.client import models_command
+from routerpool.cli.commands import cli
 
 from .shelf import Shelf
 
@@ -430,7 +431,7 @@ def test_without_a_configuration_the_newcomer_is_told_what_runs() -> None:
 @contextmanager
 def served(*args: str, env: Mapping[str, str] | None = None) -> Iterator[tuple[dict[str, Any], subprocess.Popen[str]]]:
     """A server of its own, and what it said once it listened."""
-    command = [sys.executable, "-m", "routerpool.cli", "serve", "--port", "0", "--json", *args]
+    command = [sys.executable, "-m", "routerpool", "serve", "--port", "0", "--json", *args]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
     assert process.stdout is not None
     try:
@@ -481,7 +482,7 @@ def test_a_server_that_is_not_there_and_an_address_that_is_none() -> None:
 
 
 def test_serve_without_a_configuration_says_where_what_and_the_first_curl() -> None:
-    command = [sys.executable, "-m", "routerpool.cli", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "routerpool", "serve", "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     lines = []
@@ -506,7 +507,7 @@ def test_serve_says_why_it_cannot_listen() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         result = subprocess.run(
-            [sys.executable, "-m", "routerpool.cli", "serve", "--port", str(taken.getsockname()[1])],
+            [sys.executable, "-m", "routerpool", "serve", "--port", str(taken.getsockname()[1])],
             capture_output=True,
             text=True,
             check=False,
@@ -587,7 +588,7 @@ def test_doctor_asks_loopback_and_tells_a_refused_key(tmp_path: Path) -> None:
 
 
 def test_the_tour_sends_real_requests_and_shows_what_was_decided() -> None:
-    command = [sys.executable, "-m", "routerpool.cli", "demo"]
+    command = [sys.executable, "-m", "routerpool", "demo"]
     text = subprocess.run([*command, "--yes"], check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert text.stderr == ""
     assert "X-Router-Tried: brook/brook-large:rate_limited" in text.stdout

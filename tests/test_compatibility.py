@@ -12,9 +12,10 @@ import pytest
 from packaging.version import Version
 
 from routerpool import Candidate, ChatRequest, ConfigError, Features, Model, Score, __version__, hookspecs
-from routerpool.compatibility import Leaving, supported, unmet
-from routerpool.detection import detect
-from routerpool.hooks import HOOKS, Hooks, Instance
+from routerpool.hooks.calling import HOOKS, Hooks
+from routerpool.hooks.compatibility import Leaving, supported, unmet
+from routerpool.hooks.detection import detect
+from routerpool.hooks.loading import Instance
 from routerpool.hookspecs import hookimpl, hookspec
 from routerpool.router import Router
 from routerpool.testing import make_router

@@ -17,8 +17,8 @@ from attrs import evolve, field, frozen, validators
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routerpool import document, sections
-from routerpool.config import (
+from routerpool.config import document, sections
+from routerpool.config.reading import (
     BUILT_IN_PROFILES,
     Config,
     LimitsConfig,
@@ -40,8 +40,8 @@ from routerpool.config import (
     schema,
     structure,
 )
+from routerpool.config.shape import expected, keys_of
 from routerpool.errors import ConfigError
-from routerpool.shape import expected, keys_of
 from routerpool.types import Privacy, Tier
 
 ENV = {"HOME": "/home/ada"}
@@ -1083,7 +1083,7 @@ def test_the_schema_refuses_what_is_wrong_at_its_place(tree: Any, place: str) ->
 
 
 def test_the_schema_explains_every_key() -> None:
-    port = SCHEMA["$defs"]["routerpool.sections.ServerConfig"]["properties"]["port"]
+    port = SCHEMA["$defs"]["routerpool.config.sections.ServerConfig"]["properties"]["port"]
 
     assert port["description"] == "The TCP port; 0 takes a free one"
     assert port["default"] == 4545

@@ -13,13 +13,13 @@ from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from routerpool import OpenAIProvider
-from routerpool.connection import Connections, Reply, Target
-from routerpool.failures import failure_of_exception
-from routerpool.provider import ProviderConfig
+from routerpool.providers.connection import Connections, Reply, Target
+from routerpool.providers.failures import failure_of_exception
+from routerpool.providers.openai import ProviderConfig
+from routerpool.providers.upstream import HttpUpstream, read_all
 from routerpool.testing import Witness, make_router
 from routerpool.testing.upstream import Upstream
 from routerpool.types import FailureKind
-from routerpool.upstream import HttpUpstream, read_all
 
 BODY: dict[str, Any] = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}
 REQUESTS = 100

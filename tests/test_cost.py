@@ -10,10 +10,10 @@ from attrs import evolve, frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routerpool.record import cost_of
-from routerpool.stream import Stream
+from routerpool.planning.cost import cost_of
 from routerpool.types import Failure, FailureKind, Prices, Usage
-from routerpool.wire import dumps, read_usage
+from routerpool.wire.answers import dumps, read_usage
+from routerpool.wire.stream import Stream
 
 law = settings(max_examples=200, deadline=None)
 

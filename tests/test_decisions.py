@@ -14,7 +14,7 @@ import pytest
 from attrs import evolve
 
 from routerpool import Candidate, ChatRequest, Features, Opening, Privacy, Score, Veto, hookimpl
-from routerpool.server import create_app
+from routerpool.server.app import create_app
 from routerpool.testing.upstream import Upstream
 
 from .house import CHAT, House, Reply, house, running, until

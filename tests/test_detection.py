@@ -9,12 +9,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routerpool.config import from_mapping, load
-from routerpool.detection import DEFAULT_PLUGINS, Detection, detect, zero_config
-from routerpool.document import parse
+from routerpool.cli.init import Scaffold, inline, write_env_example, write_yaml
+from routerpool.config.document import parse
+from routerpool.config.reading import from_mapping, load
 from routerpool.errors import ConfigError, PluginError
-from routerpool.hooks import installed
-from routerpool.scaffold import Scaffold, inline, write_env_example, write_yaml
+from routerpool.hooks.detection import DEFAULT_PLUGINS, Detection, detect, zero_config
+from routerpool.hooks.loading import installed
 
 from .shelf import Shelf, provider
 

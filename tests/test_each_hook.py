@@ -46,9 +46,9 @@ from routerpool import (
     create_app,
     hookimpl,
 )
-from routerpool.cli import cli
-from routerpool.detection import zero_config
-from routerpool.hooks import HOOKS
+from routerpool.cli.commands import cli
+from routerpool.hooks.calling import HOOKS
+from routerpool.hooks.detection import zero_config
 from routerpool.testing import Witness, make_router
 from routerpool.testing.upstream import Upstream
 

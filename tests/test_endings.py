@@ -18,20 +18,10 @@ from attrs import define
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from routerpool import (
-    Attempt,
-    ChatRequest,
-    Failure,
-    FailureKind,
-    Model,
-    RequestError,
-    Unavailable,
-    engine,
-    fallback,
-    hookimpl,
-    journey,
-)
-from routerpool.journey import Served
+from routerpool import Attempt, ChatRequest, Failure, FailureKind, Model, RequestError, Unavailable, hookimpl
+from routerpool.engine import fallback, journey
+from routerpool.engine import run as engine
+from routerpool.engine.journey import Served
 from routerpool.testing.upstream import Received
 from routerpool.types import Answer
 

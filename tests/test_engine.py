@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routerpool import Decision, Failure, FailureKind, OpenAIProvider, RequestError, Router, hookimpl
+from routerpool.engine.fallback import Retries
 from routerpool.errors import AnswerError
-from routerpool.fallback import Retries
 from routerpool.testing import Witness, make_router
 from routerpool.testing.fixtures import serving
 from routerpool.testing.upstream import Upstream

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from routerpool import OpenAIProvider, ProviderConfig
-from routerpool.failures import Pattern, failure_of_answer, failure_of_exception
+from routerpool.providers.failures import Pattern, failure_of_answer, failure_of_exception
 from routerpool.types import Failure, FailureKind
 
 

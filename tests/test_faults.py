@@ -17,10 +17,10 @@ from aiohttp.test_utils import TestServer
 from attrs import frozen
 
 from routerpool import OpenAIProvider, create_app
-from routerpool.sse import event_data, split_events
 from routerpool.testing import Witness, make_router
 from routerpool.testing.registry import faults_of_class
 from routerpool.testing.upstream import Upstream
+from routerpool.wire.sse import event_data, split_events
 
 LIMIT = 0.5
 LIMITS = {

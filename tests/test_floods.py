@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 from attrs import define
 
-from routerpool.server import Server
+from routerpool.server.app import Server
 from routerpool.testing.upstream import Upstream
 
 from .house import CHAT, House, house, router_over, running, until

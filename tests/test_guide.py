@@ -382,7 +382,7 @@ async def test_a_handler_that_breaks_is_a_failure_and_is_not_quoted() -> None:
 
 
 async def test_a_handler_that_will_not_end_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("routerpool.guide.LEFT_SECONDS", 0.05)
+    monkeypatch.setattr("routerpool.server.guide.LEFT_SECONDS", 0.05)
     free = asyncio.Event()
 
     async def stubborn(request: web.Request) -> web.StreamResponse:

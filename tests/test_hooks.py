@@ -31,10 +31,11 @@ from routerpool import (
     Veto,
     hookimpl,
 )
-from routerpool import hooks as hooks_module
-from routerpool.config import load
+from routerpool.config.reading import load
 from routerpool.errors import ConfigError, PluginError, RequestError, Unavailable
-from routerpool.hooks import HOOKS, REFUSABLE, Hooks, Installed, Instance, installed, make
+from routerpool.hooks import calling as hooks_module
+from routerpool.hooks.calling import HOOKS, REFUSABLE, Hooks
+from routerpool.hooks.loading import Installed, Instance, installed, make
 
 CANARY = "canary-7f3a9c"
 

@@ -42,7 +42,8 @@ from routerpool import (
     Veto,
     hookspecs,
 )
-from routerpool.hooks import ACCEPTS, HOOKS, Hooks, Instance
+from routerpool.hooks.calling import ACCEPTS, HOOKS, Hooks
+from routerpool.hooks.loading import Instance
 
 GOLDEN = {
     "register_providers": (),

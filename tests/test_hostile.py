@@ -23,7 +23,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from routerpool import responses
+from routerpool.server import responses
 
 from .house import CHAT, House, Reply, house, shared
 

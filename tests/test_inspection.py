@@ -13,14 +13,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from routerpool import Level, PluginError, Report, blocking, hookimpl, hookspecs
-from routerpool.cli import cli
-from routerpool.compatibility import Leaving
-from routerpool.config import from_mapping
-from routerpool.hooks import Instance, installed
+from routerpool import Level, PluginError, Report, hookimpl, hookspecs
+from routerpool.authoring import blocking
+from routerpool.authoring.inspection import examine_plugin, faults_of
+from routerpool.authoring.rehearsal import REHEARSED, rehearse
+from routerpool.cli.commands import cli
+from routerpool.config.reading import from_mapping
+from routerpool.hooks.compatibility import Leaving
+from routerpool.hooks.loading import Instance, installed
 from routerpool.hookspecs import hookspec
-from routerpool.inspection import examine_plugin, faults_of
-from routerpool.rehearsal import REHEARSED, rehearse
 
 from .shelf import Shelf
 

@@ -36,13 +36,13 @@ from routerpool import (
     Unavailable,
     UsageRecord,
     Veto,
-    fallback,
     hookimpl,
 )
-from routerpool.config import from_mapping
-from routerpool.explanation import explain
-from routerpool.hooks import Instance
-from routerpool.journey import Served
+from routerpool.config.reading import from_mapping
+from routerpool.engine import fallback
+from routerpool.engine.journey import Served
+from routerpool.hooks.loading import Instance
+from routerpool.planning.explanation import explain
 from routerpool.router import new_id
 from routerpool.testing.upstream import Upstream
 from routerpool.types import Native

@@ -15,10 +15,10 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from routerpool import cli
-from routerpool.compatibility import supported
-from routerpool.config import from_mapping, parse
-from routerpool.package import KINDS, LONGEST, Package, write
+from routerpool.authoring.package import KINDS, LONGEST, Package, write
+from routerpool.cli import commands as cli
+from routerpool.config.reading import from_mapping, parse
+from routerpool.hooks.compatibility import supported
 
 from .shelf import Shelf, install
 

@@ -17,7 +17,8 @@ import pytest
 
 from routerpool import hookimpl, hookspecs
 from routerpool.errors import PluginError
-from routerpool.hooks import HOOKS, Hooks, Instance
+from routerpool.hooks.calling import HOOKS, Hooks
+from routerpool.hooks.loading import Instance
 
 ROOT = Path(__file__).resolve().parent.parent
 WRITE = ROOT / "contrib" / "pages" / "write.py"

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routerpool.errors import RequestError
-from routerpool.parts import Part, parts_of, rewritten
-from routerpool.request import parse_chat, sent_body
+from routerpool.privacy.parts import Part, parts_of, rewritten
 from routerpool.types import ChatRequest, Hints, Native
-from routerpool.wire import dumps
+from routerpool.wire.answers import dumps
+from routerpool.wire.request import parse_chat, sent_body
 
 MARK = "mark-7f3a"
 

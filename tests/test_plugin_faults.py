@@ -48,17 +48,18 @@ from routerpool import (
     UsageRecord,
     Veto,
     create_app,
-    fallback,
     hookimpl,
 )
-from routerpool import hooks as hooks_module
-from routerpool.cli import cli
-from routerpool.detection import zero_config
-from routerpool.hooks import HOOKS, Installed
-from routerpool.sse import DONE
+from routerpool.cli.commands import cli
+from routerpool.engine import fallback
+from routerpool.hooks import calling as hooks_module
+from routerpool.hooks.calling import HOOKS
+from routerpool.hooks.detection import zero_config
+from routerpool.hooks.loading import Installed
 from routerpool.testing import Witness, make_router
 from routerpool.testing.upstream import Upstream
-from routerpool.wire import dumps, error_event
+from routerpool.wire.answers import dumps, error_event
+from routerpool.wire.sse import DONE
 
 from .house import CHAT, House, house, until
 from .shelf import Shelf
@@ -775,8 +776,8 @@ def offer(monkeypatch: pytest.MonkeyPatch, **plugins: type) -> None:
         name: Offered(name, EntryPoint(name, "test:Plugin", "routerpool"), f"routerpool-{name}", "1.0", plugin=plugin)
         for name, plugin in plugins.items()
     }
-    monkeypatch.setattr("routerpool.hooks.installed", lambda: found)
-    monkeypatch.setattr("routerpool.detection.installed", lambda: found)
+    monkeypatch.setattr("routerpool.hooks.loading.installed", lambda: found)
+    monkeypatch.setattr("routerpool.hooks.detection.installed", lambda: found)
 
 
 def configured(folder: Path, required: bool) -> Path:

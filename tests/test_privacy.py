@@ -119,8 +119,8 @@ async def send(
     config: dict[str, Any], body: dict[str, Any], headers: list[tuple[str, str]], past_the_plan: bool, witness: Witness
 ) -> None:
     """Send it, once with the plan as it is made and once with a plan that names everybody: the socket must hold."""
-    from routerpool.request import parse_chat
-    from routerpool.sinks import EventSink, PlainSink
+    from routerpool.engine.sinks import EventSink, PlainSink
+    from routerpool.wire.request import parse_chat
 
     async with make_router(config, plugins={"reckless": Reckless, "p": OpenAIProvider}, witness=witness) as router:
         request = parse_chat(body, request_id="r", headers=headers)
@@ -139,7 +139,7 @@ def test_without_the_check_at_the_socket_the_property_above_would_fail(
     upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The property has teeth: a stale plan does reach a remote provider once the one check is gone."""
-    monkeypatch.setattr("routerpool.exchange.may_see", lambda *_: True)
+    monkeypatch.setattr("routerpool.engine.exchange.may_see", lambda *_: True)
     config = pool(upstream, {"r9": False, "home": True})
     body = {"model": "auto", "messages": [{"role": "user", "content": MARKER}], "router": {"privacy": "private"}}
     asyncio.run(send(config, body, [], True, Witness()))

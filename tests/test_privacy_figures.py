@@ -77,7 +77,7 @@ def test_what_makes_the_corpus_imports_nothing_of_a_scanner_or_of_the_router() -
 
 
 def test_a_scanner_is_judged_by_what_it_finds_misses_and_makes_up(measure: ModuleType, corpus: object) -> None:
-    from routerpool.scanning import Match
+    from routerpool.privacy.scanning import Match
 
     spans = {case.text: case.span for case in corpus.cases}
     told = measure.tally(lambda text: [Match("all", *spans[text])] if text in spans else [], corpus)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routerpool import FailureKind, Level, OpenAIProvider, RequestError
-from routerpool.provider import ProviderConfig
-from routerpool.provider_data import Limit, Params, Pool
+from routerpool.providers.data import Limit, Params, Pool
+from routerpool.providers.openai import ProviderConfig
 from routerpool.testing import Upstream, Witness, make_router
 from routerpool.testing.fixtures import serving
 
@@ -43,7 +43,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[OpenAIProvider]
 
 def make_lab(folder: Path, monkeypatch: pytest.MonkeyPatch, date: str) -> type[OpenAIProvider]:
     (folder / "lab.yaml").write_text(DATA.format(date=date))
-    monkeypatch.setattr("routerpool.provider_data.inspect.getfile", lambda _: str(folder / "lab.py"))
+    monkeypatch.setattr("routerpool.providers.data.inspect.getfile", lambda _: str(folder / "lab.py"))
     return type("Lab", (OpenAIProvider,), {"data": "lab.yaml"})
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from routerpool.provider import OpenAIProvider
-from routerpool.provider_data import ProviderData, load_data
+from routerpool.providers.data import ProviderData, load_data
+from routerpool.providers.openai import OpenAIProvider
 
 from .shelf import ours
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from routerpool.config import from_mapping, parse
-from routerpool.package import Package
+from routerpool.authoring.package import Package
+from routerpool.config.reading import from_mapping, parse
 from routerpool.testing import Upstream
 from routerpool.testing.process import served
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from routerpool.stream import State, Stream
 from routerpool.types import Failure, FailureKind
-from routerpool.wire import loads
+from routerpool.wire.answers import loads
+from routerpool.wire.stream import State, Stream
 
 from .house import shared
 

@@ -12,8 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routerpool.errors import RequestError
-from routerpool.request import DESTINATIONS, SESSION_HEADERS, needs_of, parse_chat, read_hints, sent_body, session_of
 from routerpool.types import Caller, ChatRequest, Hints, Privacy
+from routerpool.wire.request import (
+    DESTINATIONS,
+    SESSION_HEADERS,
+    needs_of,
+    parse_chat,
+    read_hints,
+    sent_body,
+    session_of,
+)
 
 HELLO: dict[str, Any] = {"role": "user", "content": "Hello"}
 BODY: dict[str, Any] = {"model": "auto", "messages": [HELLO]}

@@ -13,8 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from routerpool import resets
-from routerpool.resets import DEFAULT_SPECS, HeaderSpec, Kind, Reset, parse, pool_marker, read_reset, until_midnight
+from routerpool.providers import resets
+from routerpool.providers.resets import (
+    DEFAULT_SPECS,
+    HeaderSpec,
+    Kind,
+    Reset,
+    parse,
+    pool_marker,
+    read_reset,
+    until_midnight,
+)
 from routerpool.testing.retry_after import RETRY_AFTER_FORMS, google_error
 
 NOW = 1795181082.25  # Fri, 20 Nov 2026 13:24:42.25 GMT

@@ -16,14 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routerpool import ConfigError, OpenAIProvider, Privacy, RequestError, hookimpl
-from routerpool.parts import parts_of
-from routerpool.placeholders import Restorer
-from routerpool.request import parse_chat
-from routerpool.scanning import LARGE, Match, TextScanner
+from routerpool.privacy.parts import parts_of
+from routerpool.privacy.placeholders import Restorer
+from routerpool.privacy.scanning import LARGE, Match, TextScanner
 from routerpool.testing import make_router
 from routerpool.testing.fixtures import serving
 from routerpool.testing.upstream import Upstream
 from routerpool.types import Attempt, Candidate, ChatRequest, Features, Model
+from routerpool.wire.request import parse_chat
 
 SECRET = "falcon-12345678"
 OTHER = "falcon-87654321"
@@ -198,7 +198,7 @@ def test_a_finding_is_remembered_as_well() -> None:
 
 
 def test_what_is_remembered_holds_no_text_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("routerpool.scanning.MOST_KEPT", 8)
+    monkeypatch.setattr("routerpool.privacy.scanning.MOST_KEPT", 8)
     scanner = falcon()
     for number in range(50):
         classified(scanner, request(f"{number} {SECRET}", user=f"user {number}"))
@@ -303,7 +303,7 @@ def test_hanging_scans_are_bounded() -> None:
 
 
 def test_a_scan_that_held_the_loop_for_longer_than_a_hook_may_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("routerpool.scanning.HOOK_SECONDS", -1.0)
+    monkeypatch.setattr("routerpool.privacy.scanning.HOOK_SECONDS", -1.0)
 
     assert refused(Falcon).code == "plugin_required"
 

@@ -862,7 +862,7 @@ async def test_a_stated_wait_is_told_truly() -> None:
 
 
 def test_the_headers_a_page_may_read_are_those_we_send() -> None:
-    from routerpool.server import TOLD
+    from routerpool.server.app import TOLD
 
     sent: Mapping[str, Any] = dict.fromkeys(TOLD.split(", "))
     assert set(sent) == {

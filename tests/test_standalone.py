@@ -22,9 +22,9 @@ import aiohttp
 import pytest
 from attrs import define, evolve
 
+from routerpool.config.sections import ApiKey, ServerConfig
 from routerpool.errors import ConfigError
-from routerpool.sections import ApiKey, ServerConfig
-from routerpool.standalone import check_exposure
+from routerpool.server.standalone import check_exposure
 from routerpool.testing.upstream import Upstream
 
 from .house import CHAT, events, until
@@ -68,7 +68,7 @@ async def start(
         "-W",
         "error",
         "-m",
-        "routerpool.cli",
+        "routerpool",
         "--config",
         str(file),
         "serve",

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from routerpool.sse import DONE, Cutter, event_data, split_events
-from routerpool.stream import State, Stream
 from routerpool.types import Failure, FailureKind, Usage
+from routerpool.wire.sse import DONE, Cutter, event_data, split_events
+from routerpool.wire.stream import State, Stream
 
 cuts = st.lists(st.integers(0, 2000), max_size=12)
 law = settings(max_examples=150, deadline=None)
@@ -522,7 +522,7 @@ def test_chunks_that_are_only_compared_come_out_as_if_they_had_been_parsed(
     pieces = data if whole else cut(b"".join(data), places)
     compared, parsed = drive(pieces), None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("routerpool.stream.TEMPLATES", 0)
+        patch.setattr("routerpool.wire.stream.TEMPLATES", 0)
         parsed = drive(pieces)
     assert compared.out == parsed.out
     for name in ("state", "usage", "finish_reason", "events", "failure", "bytes_out"):
@@ -535,7 +535,7 @@ def test_a_chunk_that_differs_in_its_text_alone_is_not_parsed(monkeypatch: pytes
     stream.feed(words[0])
     stream.open()
     stream.feed(words[1])
-    monkeypatch.delattr("routerpool.stream.loads")
+    monkeypatch.delattr("routerpool.wire.stream.loads")
     assert stream.feed(words[2]) == words[2]
     assert stream.feed(b"".join(words)) == b"".join(words)
     assert (stream.events, stream.progress, stream.state) == (8, True, State.OPEN)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routerpool import tokens
-from routerpool.tokens import (
+from routerpool.wire import tokens
+from routerpool.wire.tokens import (
     CALL_TOKENS,
     IMAGE_TOKENS,
     MESSAGE_TOKENS,

@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routerpool.errors import CODES, RequestError
-from routerpool.failures import failure_of_answer
-from routerpool.sse import event_data, split_events
+from routerpool.providers.failures import failure_of_answer
 from routerpool.types import FailureKind, Usage
-from routerpool.wire import (
+from routerpool.wire.answers import (
     ErrorText,
     TooManyValuesError,
     answer_opening,
@@ -26,6 +25,7 @@ from routerpool.wire import (
     read_error,
     read_usage,
 )
+from routerpool.wire.sse import event_data, split_events
 
 law = settings(max_examples=100, deadline=None)
 

@@ -25,7 +25,7 @@ from aiohttp.test_utils import TestServer
 from attrs import define, field
 
 from routerpool import ConfigError, Router, create_app
-from routerpool.workers import check_shareable
+from routerpool.server.workers import check_shareable
 
 BODY: dict[str, Any] = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}
 BOTH = {"1 of 2", "2 of 2"}

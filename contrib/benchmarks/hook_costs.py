@@ -26,8 +26,9 @@ from typing import Any
 from attrs import evolve
 from load import TEXT
 
-from routerpool.detection import default_plugins
-from routerpool.hooks import Hooks, Impl, installed
+from routerpool.hooks.calling import Hooks, Impl
+from routerpool.hooks.detection import default_plugins
+from routerpool.hooks.loading import installed
 from routerpool.testing import make_router
 
 KEPT = Path(__file__).resolve().parent / "hook_costs.json"

@@ -24,9 +24,9 @@ from crowds import Stand, flood, overload, reloads, slow_readers, stand, termina
 from load import percentile
 from report import Finding
 
-from routerpool.sse import event_data, split_events
 from routerpool.testing.exchange import Exchange
 from routerpool.testing.registry import fault, faults_of_class
+from routerpool.wire.sse import event_data, split_events
 
 __all__ = ["FULL", "QUICK", "Scale", "measure"]
 

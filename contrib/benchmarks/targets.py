@@ -21,8 +21,8 @@ import yaml
 from attrs import Factory, define, evolve
 from load import request_bytes
 
-from routerpool.detection import default_plugins
-from routerpool.hooks import installed
+from routerpool.hooks.detection import default_plugins
+from routerpool.hooks.loading import installed
 
 __all__ = ["PEERS", "NotHere", "Target", "bare_proxy", "hosts", "routerpool", "served", "upstream"]
 

@@ -9,10 +9,11 @@ import click
 from markdown import anchor, paragraphs, prose, table
 
 from plugins import shipped
-from routerpool.cli import cli
-from routerpool.document import Problems
-from routerpool.hooks import Hooks, make
-from routerpool.sections import PluginEntry
+from routerpool.cli.commands import cli
+from routerpool.config.document import Problems
+from routerpool.config.sections import PluginEntry
+from routerpool.hooks.calling import Hooks
+from routerpool.hooks.loading import make
 
 __all__ = ["commands_page"]
 

@@ -16,9 +16,8 @@ from values import VALUES, described, linked
 
 from plugins import Shipped, shipped
 from routerpool import hookspecs
-from routerpool.detection import DETECT_SECONDS
-from routerpool.engine import RECORD_SECONDS
-from routerpool.hooks import (
+from routerpool.engine.run import RECORD_SECONDS
+from routerpool.hooks.calling import (
     ACCEPTS,
     CLOSE_SECONDS,
     HOOK_SECONDS,
@@ -27,6 +26,7 @@ from routerpool.hooks import (
     SAYS_NO,
     SLOW_SECONDS,
 )
+from routerpool.hooks.detection import DETECT_SECONDS
 
 __all__ = ["WAY", "budget", "hook_pages", "limit", "measured"]
 

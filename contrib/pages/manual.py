@@ -14,7 +14,7 @@ from typing import Any
 from attrs import frozen
 
 from routerpool import hookspecs
-from routerpool.hooks import HOOKS
+from routerpool.hooks.calling import HOOKS
 
 __all__ = ["MANUAL", "Argument", "Spec", "read"]
 

@@ -13,12 +13,13 @@ from attrs import frozen
 from markdown import anchor, prose, table
 from sections import Shapes
 
-from routerpool.hooks import HOOKS, Installed, installed
+from routerpool.config.sections import PluginEntry
+from routerpool.config.shape import keys_of
+from routerpool.hooks.calling import HOOKS
+from routerpool.hooks.loading import Installed, installed
 from routerpool.hookspecs import PROJECT
-from routerpool.provider import OpenAIProvider, ProviderConfig
-from routerpool.provider_data import ProviderData, load_data
-from routerpool.sections import PluginEntry
-from routerpool.shape import keys_of
+from routerpool.providers.data import ProviderData, load_data
+from routerpool.providers.openai import OpenAIProvider, ProviderConfig
 
 __all__ = ["FAMILIES", "Shipped", "listed", "plugins_page", "providers", "shipped"]
 

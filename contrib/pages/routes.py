@@ -11,10 +11,10 @@ from aiohttp import web
 from markdown import anchor, paragraphs, prose, table
 
 from plugins import shipped
-from routerpool.access import Plane
 from routerpool.errors import CODES
-from routerpool.plugin_routes import Inner
-from routerpool.server import USER_ROUTES, Server
+from routerpool.server.access import Plane
+from routerpool.server.app import USER_ROUTES, Server
+from routerpool.server.plugin_routes import Inner
 from routerpool.testing import make_router
 
 __all__ = ["http_page"]

@@ -1,6 +1,6 @@
 """Sections of the configuration as tables: key, type and bounds, default, meaning, read from their attrs classes.
 
-They are read by `routerpool.shape`, as the configuration itself is, so that what stands in a table is what is accepted.
+`routerpool.config.shape` reads them, as it reads the configuration itself: what stands in a table is what is accepted.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import attrs
 from attrs import define, field
 from markdown import anchor, plainly, prose, table
 
-from routerpool.schema import Describer, plain
-from routerpool.sections import MIB, Config, Plugins
-from routerpool.shape import Pattern, Range, Size, expected, keys_of
+from routerpool.config.schema import Describer, plain
+from routerpool.config.sections import MIB, Config, Plugins
+from routerpool.config.shape import Pattern, Range, Size, expected, keys_of
 
 __all__ = ["Shapes", "configuration_page"]
 

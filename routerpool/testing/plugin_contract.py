@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import attrs
 import pytest
 
-from routerpool.config import schema
+from routerpool.authoring.inspection import faults_of
+from routerpool.authoring.rehearsal import rehearse
+from routerpool.config.reading import schema
 from routerpool.errors import ConfigError
-from routerpool.inspection import faults_of
-from routerpool.rehearsal import rehearse
 from routerpool.router import Router
 from routerpool.testing.routers import make_router
 from routerpool.types import Level

@@ -8,8 +8,8 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from routerpool.config import from_mapping
-from routerpool.hooks import Installed, Instance, installed, make
+from routerpool.config.reading import from_mapping
+from routerpool.hooks.loading import Installed, Instance, installed, make
 from routerpool.hookspecs import PROJECT, hookimpl
 from routerpool.router import Router
 from routerpool.types import Attempt, Candidate, Failure, Usage, UsageRecord

@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 import pytest
 
 from routerpool.errors import RequestError
-from routerpool.parts import parts_of
-from routerpool.request import parse_chat
-from routerpool.scanning import LARGE, Match, TextScanner
+from routerpool.privacy.parts import parts_of
+from routerpool.privacy.scanning import LARGE, Match, TextScanner
 from routerpool.testing.routers import make_router
 from routerpool.types import Attempt, Candidate, ChatRequest, Features, Model, Privacy
+from routerpool.wire.request import parse_chat
 
 __all__ = ["GROWTH", "ScannerContract", "carried"]
 

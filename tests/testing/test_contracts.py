@@ -22,7 +22,7 @@ PROVIDER = """
 import asyncio, json, logging, socket
 from attrs import evolve
 from routerpool import Failure, FailureKind, Model, OpenAIProvider
-from routerpool.upstream import HttpUpstream
+from routerpool.providers.upstream import HttpUpstream
 from routerpool.testing import ProviderContract
 
 class Lab(OpenAIProvider):

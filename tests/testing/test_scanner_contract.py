@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from routerpool.scanning import Match, TextScanner
+from routerpool.privacy.scanning import Match, TextScanner
 from routerpool.testing import ScannerContract
 
 SECRET = "falcon-q1w2e3r4t5y6u7i8o9p0a1s2d3f4"

@@ -24,11 +24,11 @@ from attrs import evolve, field, frozen
 from yarl import URL
 
 from routerpool import Attempt, Candidate, ChatRequest, Failure, Model, ModelData, Prices, Unavailable, Veto, hookimpl
-from routerpool.config import Problems
-from routerpool.failures import failure_of_answer
+from routerpool.config.reading import Problems
+from routerpool.config.shape import structure
+from routerpool.privacy.guard import may_be_local
 from routerpool.protocols import Provider, Upstream
-from routerpool.provider import may_be_local
-from routerpool.shape import structure
+from routerpool.providers.failures import failure_of_answer
 
 __all__ = ["OWN", "Deployment", "Deployments", "is_own"]
 

@@ -41,14 +41,14 @@ from routerpool import (
     Report,
     hookimpl,
 )
-from routerpool.failures import Pattern, failure_of_answer
+from routerpool.privacy.guard import may_be_local
 from routerpool.protocols import Upstream
-from routerpool.provider import may_be_local
-from routerpool.provider_data import DataPolicy
-from routerpool.request import sent_body
-from routerpool.sse import DONE
-from routerpool.upstream import HeardUpstream
-from routerpool.wire import dumps, event_bytes, loads
+from routerpool.providers.data import DataPolicy
+from routerpool.providers.failures import Pattern, failure_of_answer
+from routerpool.providers.upstream import HeardUpstream
+from routerpool.wire.answers import dumps, event_bytes, loads
+from routerpool.wire.request import sent_body
+from routerpool.wire.sse import DONE
 
 if TYPE_CHECKING:
     from routerpool import Router

@@ -24,7 +24,7 @@ from routerpool_prices.inquiry import InquiryError, Known, Question, inquire, in
 
 from routerpool import Level, Model, OpenAIProvider, Prices, Probe, Report, Router, Usage
 from routerpool.errors import ConfigError
-from routerpool.record import cost_of
+from routerpool.planning.cost import cost_of
 from routerpool.testing import make_router
 
 LLAMA = "llama-3.3-70b-versatile"
@@ -127,7 +127,7 @@ import asyncio, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_prices import LLAMA, priced, router_of
 from routerpool import Usage
-from routerpool.record import cost_of
+from routerpool.planning.cost import cost_of
 
 async def main():
     async with router_of() as router:

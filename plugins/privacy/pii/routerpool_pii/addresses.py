@@ -15,7 +15,7 @@ from typing import Any
 
 from attrs import define, field
 
-from routerpool.scanning import Match
+from routerpool.privacy.scanning import Match
 
 __all__ = ["Reader"]
 

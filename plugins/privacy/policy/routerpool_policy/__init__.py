@@ -33,10 +33,10 @@ from routerpool import (
     Veto,
     hookimpl,
 )
-from routerpool.config import Range
-from routerpool.provider import may_see
-from routerpool.request import session_of
+from routerpool.config.reading import Range
+from routerpool.privacy.guard import may_see
 from routerpool.store import StoreError
+from routerpool.wire.request import session_of
 from routerpool_policy.rules import Rule, Rules
 from routerpool_policy.sessions import DAY, Sessions, StoredSessions, shared_sessions
 

@@ -13,11 +13,11 @@ import click
 from attrs import evolve, field, frozen
 
 from routerpool import Finding, RouterpoolError, __version__
-from routerpool.client import config_options
-from routerpool.terminal import printable
+from routerpool.cli.client import config_options
+from routerpool.cli.terminal import printable
 
 if TYPE_CHECKING:
-    from routerpool.client import Target
+    from routerpool.cli.client import Target
     from routerpool.router import Router
 
 __all__ = ["scan_command"]

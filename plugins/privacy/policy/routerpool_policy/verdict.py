@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from routerpool import ChatRequest, Finding, PluginError, RequestError
-from routerpool.isolation import locate
-from routerpool.plugin_routes import CALLER
-from routerpool.request import parse_chat
-from routerpool.responses import json_response, read_json
+from routerpool.hooks.isolation import locate
+from routerpool.privacy.scanning import TextScanner
 from routerpool.router import new_id
-from routerpool.scanning import TextScanner
+from routerpool.server.plugin_routes import CALLER
+from routerpool.server.responses import json_response, read_json
+from routerpool.wire.request import parse_chat
 
 if TYPE_CHECKING:
     from routerpool.router import Router

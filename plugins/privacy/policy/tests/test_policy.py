@@ -26,9 +26,9 @@ from routerpool import (
     hookimpl,
 )
 from routerpool.errors import ConfigError
-from routerpool.explanation import explain
-from routerpool.request import parse_chat
+from routerpool.planning.explanation import explain
 from routerpool.testing import make_router
+from routerpool.wire.request import parse_chat
 
 HELLO = {"messages": [{"role": "user", "content": "Hello"}]}
 

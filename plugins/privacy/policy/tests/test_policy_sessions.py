@@ -19,7 +19,7 @@ from routerpool_policy.sessions import Sessions
 
 from routerpool import Caller, Candidate, Features, OpenAIProvider, Privacy, RequestError, Router, Score, hookimpl
 from routerpool.errors import PluginError
-from routerpool.server import Server
+from routerpool.server.app import Server
 from routerpool.testing import Upstream, make_router
 from routerpool.testing.process import served
 

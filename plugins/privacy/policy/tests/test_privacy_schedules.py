@@ -44,8 +44,8 @@ from routerpool import (
     UsageRecord,
     hookimpl,
 )
-from routerpool.scanning import Match, TextScanner
-from routerpool.server import Server
+from routerpool.privacy.scanning import Match, TextScanner
+from routerpool.server.app import Server
 from routerpool.testing import Upstream, make_router
 
 SCHEDULES = int(os.environ.get("ROUTERPOOL_SCHEDULES", "1000"))
@@ -482,7 +482,7 @@ def living_in(folder: Path, config: dict[str, Any]) -> Iterator[House]:
     root = logging.getLogger()
     level = root.level
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
-        patch.setattr("routerpool.fallback.RETRY_BASE_SECONDS", 0.0)
+        patch.setattr("routerpool.engine.fallback.RETRY_BASE_SECONDS", 0.0)
         HERE = house = House(folder, config)
         stack.callback(house.loop.close)
         patch.setattr(root, "handlers", [house.lines])  # pytest's own would keep all of it
@@ -674,12 +674,12 @@ def test_whatever_happens_a_secret_and_a_key_stay_where_they_belong(name: str, t
 
 
 MUTATIONS: dict[str, tuple[str, Any]] = {
-    "the guard at the socket": ("routerpool.exchange.may_see", lambda *_: True),
+    "the guard at the socket": ("routerpool.engine.exchange.may_see", lambda *_: True),
     "the memory of conversations": ("routerpool_policy.sessions.Sessions.privacy", lambda *_: Privacy.PUBLIC),
     "the rules": ("routerpool_policy.rules.Rules.matched", lambda *_: ()),
-    "faults without their text": ("routerpool.hooks.locate", str),
-    "decoded data URLs": ("routerpool.parts._decoded", lambda *_: ()),
-    "what is required": ("routerpool.hooks.REFUSABLE", frozenset()),
+    "faults without their text": ("routerpool.hooks.calling.locate", str),
+    "decoded data URLs": ("routerpool.privacy.parts._decoded", lambda *_: ()),
+    "what is required": ("routerpool.hooks.calling.REFUSABLE", frozenset()),
 }
 
 

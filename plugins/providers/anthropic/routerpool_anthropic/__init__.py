@@ -21,10 +21,10 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from routerpool import Attempt, ChatRequest, Failure, Model, OpenAIProvider
-from routerpool.connection import Target
 from routerpool.protocols import Upstream
-from routerpool.upstream import HeardUpstream
-from routerpool.wire import dumps, loads
+from routerpool.providers.connection import Target
+from routerpool.providers.upstream import HeardUpstream
+from routerpool.wire.answers import dumps, loads
 from routerpool_anthropic.answer import translated
 from routerpool_anthropic.question import Untranslatable, Ways, question
 

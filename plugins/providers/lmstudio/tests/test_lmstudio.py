@@ -11,7 +11,7 @@ from routerpool_lmstudio import LmStudio
 
 from routerpool import FailureKind
 from routerpool.errors import AnswerError
-from routerpool.provider import ProviderConfig
+from routerpool.providers.openai import ProviderConfig
 from routerpool.testing import Form, ProviderContract, Upstream, Witness, make_router
 
 PLUGINS = {"lmstudio": LmStudio}

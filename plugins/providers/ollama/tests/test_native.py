@@ -13,9 +13,9 @@ from routerpool_ollama.native import LINE_BYTES, NativeStream
 
 from routerpool import ConfigError, FailureKind, RequestError
 from routerpool.errors import AnswerError
-from routerpool.stream import State, Stream
 from routerpool.testing import Upstream, Witness, make_router
 from routerpool.testing.provider_contract import TOOL
+from routerpool.wire.stream import State, Stream
 
 HELLO = [{"role": "user", "content": "Hello"}]
 CHAT = "POST /api/chat"

@@ -16,11 +16,11 @@ import aiohttp
 from attrs import evolve, field, frozen
 
 from routerpool import Attempt, ChatRequest, Failure, Level, Model, ModelData, Probe, Provider, Report, Tier, hookimpl
-from routerpool.config import Range
-from routerpool.failures import failure_of_answer
+from routerpool.config.reading import Range
 from routerpool.protocols import Upstream
-from routerpool.request import sent_body
-from routerpool.wire import dumps, event_bytes
+from routerpool.providers.failures import failure_of_answer
+from routerpool.wire.answers import dumps, event_bytes
+from routerpool.wire.request import sent_body
 from routerpool_sandbox.reply import LABEL, Reply
 
 __all__ = ["Sandbox", "SandboxConfig", "SimulatedAnswer"]

@@ -9,12 +9,12 @@ import pytest
 from routerpool_vllm import Vllm
 
 from routerpool import ConfigError, FailureKind
-from routerpool.provider import ProviderConfig
-from routerpool.stream import State, Stream
+from routerpool.providers.openai import ProviderConfig
 from routerpool.testing import Form, ProviderContract, Upstream, make_router
 from routerpool.testing.provider_contract import OPENAI_USAGES
 from routerpool.types import Usage
-from routerpool.wire import event_bytes
+from routerpool.wire.answers import event_bytes
+from routerpool.wire.stream import State, Stream
 
 HELLO = [{"role": "user", "content": "Hello"}]
 OVERFLOW = (

@@ -1,0 +1,203 @@
+"""The groups of the command line: where plugins' commands join ours, and where every error ends in words.
+
+Plugins are made only for a name that is none of ours, and for `--help`, so what makes them is imported there; a
+configuration that is broken then costs the commands of plugins and nothing else.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from routerpool.cli import terminal
+from routerpool.cli.client import Target
+from routerpool.errors import ConfigError, PluginError, RouterpoolError, nearest
+
+if TYPE_CHECKING:
+    from routerpool.hooks.loading import Instance
+
+__all__ = ["Commands", "Failed", "Root"]
+
+DEBUG = "ROUTERPOOL_DEBUG"
+
+
+class Failed(click.ClickException):
+    """An error in words that say the cure, instead of a traceback."""
+
+    prefix = "routerpool: "
+
+    def show(self, file: Any = None) -> None:
+        """Print it to stderr."""
+        click.echo(self.prefix + terminal.printable(self.message), err=True)
+
+
+class Misconfigured(Failed):
+    """All that is wrong with a configuration, one on a line, which begins with the place so that editors jump to it."""
+
+    exit_code = 2
+    prefix = ""
+
+
+class Commands(click.Group):
+    """A group that plugins add to. `bare` is the command that runs when none is named."""
+
+    def __init__(self, *args: Any, bare: str | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.bare = bare
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """`routerpool plugins --json` means `routerpool plugins list --json`."""
+        if self.bare and (not args or (args[0].startswith("-") and args[0] != "--help")):
+            args.insert(0, self.bare)
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Ours in a beginner's order, then those of plugins; what is wrong with these goes below the list."""
+        try:
+            theirs = sorted(_additions(self, ctx))
+        except RouterpoolError as error:
+            _notes(ctx).append(str(error))
+            theirs = []
+        return [*self.commands, *(name for name in theirs if name not in self.commands)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One of ours, else one of a plugin."""
+        return self.commands.get(cmd_name) or _additions(self, ctx).get(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with the nearest name for one that is nowhere, and why plugins' names may be missing."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            said = error.format_message()
+            if "id you mean" not in said and args and not args[0].startswith("-"):
+                said = f"No such command {args[0]!r}{nearest(args[0], self.list_commands(ctx)) or '.'}"
+            notes = "".join(f"\nCommands of plugins may be missing: {note}" for note in _notes(ctx))
+            raise click.UsageError(said + notes, ctx) from error
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """What kept commands of plugins out of the list."""
+        super().format_epilog(ctx, formatter)
+        for note in _notes(ctx):
+            formatter.write_paragraph()
+            formatter.write_text(f"Commands of plugins may be missing: {note}")
+
+
+class Root(Commands):
+    """The command line itself, where every error ends in words."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; with ROUTERPOOL_DEBUG=1 errors keep their traceback."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except Exception as error:
+            if os.environ.get(DEBUG) or (isinstance(error, OSError) and error.errno == errno.EPIPE):
+                raise
+            raise _failed(error) from error
+
+
+def _failed(error: Exception) -> Failed:
+    if isinstance(error, ConfigError):
+        return Misconfigured(str(error))
+    if isinstance(error, RouterpoolError):
+        return Failed(str(error))
+    if isinstance(error, OSError) and error.strerror:
+        return Failed(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+    from routerpool.hooks.isolation import locate
+
+    return Failed(f"a defect, {locate(error)}; {DEBUG}=1 shows the traceback")
+
+
+# Commands of plugins
+
+
+def _notes(ctx: click.Context) -> list[str]:
+    notes: list[str] = ctx.find_root().meta.setdefault("routerpool.notes", [])
+    return notes
+
+
+def _target(ctx: click.Context) -> Target:
+    params = ctx.find_root().params
+    return Target(config=params.get("config"), env_file=params.get("env_file"))
+
+
+def _additions(group: Commands, ctx: click.Context) -> Mapping[str, click.Command]:
+    """What plugins add to this group of ours, by name."""
+    meta = ctx.find_root().meta
+    if "routerpool.commands" not in meta:
+        meta["routerpool.commands"] = _offered(_target(ctx), _notes(ctx))
+    offered: list[tuple[str, click.Command]] = meta["routerpool.commands"]
+    if ctx.parent is None:
+        return _joined(offered, group.commands)
+    inner = [(who, c) for who, command in offered if command.name == group.name for c in _inner(command)]
+    return _joined(inner, group.commands)
+
+
+def _inner(command: click.Command) -> Iterable[click.Command]:
+    return command.commands.values() if isinstance(command, click.Group) else ()
+
+
+def _joined(
+    offered: Iterable[tuple[str, click.Command]], ours: Mapping[str, click.Command]
+) -> dict[str, click.Command]:
+    """The offered commands by name, groups of one name made one; a name that two offer is a PluginError."""
+    owners = dict.fromkeys(ours, "routerpool itself")
+    found: dict[str, click.Command] = {}
+    for who, command in offered:
+        name = command.name or ""
+        other = found.get(name) or ours.get(name)
+        if other is None:
+            owners[name], found[name] = who, command
+        elif not (isinstance(other, click.Group) and isinstance(command, click.Group)):
+            raise PluginError(
+                f"both {owners[name]} and {who} offer a command called {name!r}; switch one of them off in `plugins:`"
+            )
+        elif name in found:
+            both = [(owners[name], c) for c in _inner(other)] + [(who, c) for c in _inner(command)]
+            found[name] = click.Group(name, commands=_joined(both, {}), help=other.help)
+    return found
+
+
+def _offered(target: Target, notes: list[str]) -> list[tuple[str, click.Command]]:
+    """The commands of the enabled plugins and who brings them. What is broken is left out and noted."""
+    from routerpool.config.reading import PluginEntry, Problems, load
+    from routerpool.hooks.calling import Hooks
+    from routerpool.hooks.detection import default_plugins
+    from routerpool.hooks.loading import installed, make
+
+    try:
+        config, _ = load(target.config, env_file=target.env_file)
+        known = installed()
+    except RouterpoolError as error:
+        notes.append(str(error))
+        return []
+    entries: Iterable[PluginEntry] = config.plugins
+    if config.path is None:
+        entries = [PluginEntry(name=name, use=name) for name in default_plugins(known)]
+    problems = Problems()
+    offered = []
+    for instance in make(entries, problems, known):
+        try:
+            commands = Hooks.of([instance]).gather("register_commands")
+            for _, command in commands:
+                if not isinstance(command, click.Command):
+                    raise PluginError(f"it registers something that is no command: {type(command).__name__}")
+        except Exception as error:
+            notes.append(f"{instance.name} of {instance.distribution}: {type(error).__name__}: {error}")
+        else:
+            offered += [(_name(instance), command) for _, command in commands]
+    if problems:
+        notes.append("the configuration has mistakes; `routerpool config check` names them")
+    return offered
+
+
+def _name(instance: Instance) -> str:
+    return f"{instance.name} ({instance.distribution} {instance.version})"

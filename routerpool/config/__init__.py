@@ -1,0 +1,1 @@
+"""What the user wrote: YAML to frozen values, and everything that is wrong with it in one list."""

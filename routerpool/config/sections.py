@@ -1,0 +1,333 @@
+"""The sections of the configuration as frozen values; every field's help text feeds the docs and the JSON Schema.
+
+Their annotations are the whole truth about what may stand in YAML: `shape` reads by them and `schema` describes them.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from attrs import field, frozen
+
+from routerpool.config.document import EnvText, KeyPath, Problems
+from routerpool.config.schema import Describer
+from routerpool.config.shape import INVALID, Pattern, Range, Size, describe, fields_of
+from routerpool.types import Privacy, Tier
+
+__all__ = [
+    "BUILT_IN_PROFILES",
+    "NAME",
+    "ApiKey",
+    "Config",
+    "LimitsConfig",
+    "PluginEntry",
+    "Plugins",
+    "PrivacyConfig",
+    "Profile",
+    "ServerConfig",
+    "TlsConfig",
+]
+
+MIB: Final = 1 << 20
+
+NAME: Final = Pattern(r"[a-z0-9][a-z0-9_.-]*", "a name of small letters, digits, '_', '.' and '-'")
+_KEY_NAME: Final = Pattern(r"[A-Za-z0-9][A-Za-z0-9_.@-]*", "a name of letters, digits, '_', '.', '@' and '-'")
+_BASE_PATH: Final = Pattern(r"/|(/[A-Za-z0-9._~-]+)+", "a path such as / or /llm, with no slash at its end")
+_STORE: Final = Pattern(r"[a-z0-9]+(\+[a-z0-9_]+)?://\S*", "a database URL such as sqlite:///~/routerpool.db")
+_HASH: Final = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
+
+Name = Annotated[str, NAME]
+# The upper bounds are far beyond sense; they stop a slip of the hand before it becomes an overflow or a fork bomb.
+WEEK: Final = 7 * 24 * 3600
+MANY: Final = 1_000_000
+Count = Annotated[int, Range(least=1, most=MANY)]
+Seconds = Annotated[float, Range(above=0, most=WEEK)]
+Bytes = Annotated[Size, Range(least=1, most=1 << 40)]
+Weight = Annotated[float, Range(least=0, most=MANY)]
+
+
+@frozen(kw_only=True)
+class _KeyEntry:
+    """An API key written as a mapping."""
+
+    name: Annotated[str, _KEY_NAME] | None = field(
+        default=None, metadata={"help": "What logs and usage call the key's owner"}
+    )
+    key: str | None = field(
+        default=None, repr=False, metadata={"help": "The key, as ${NAME} of a variable that holds it"}
+    )
+    sha256: str | None = field(default=None, repr=False, metadata={"help": "The SHA-256 of the key, in hexadecimal"})
+    profile: Name | None = field(default=None, metadata={"help": "The profile of requests that name none"})
+    privacy: Privacy | None = field(default=None, metadata={"help": "The lowest privacy class of its requests"})
+
+
+@frozen(kw_only=True)
+class ApiKey:
+    """A key that opens the server: only its SHA-256 is kept, in small hexadecimal letters, never the key."""
+
+    name: str = field(metadata={"help": "What logs and usage call the key's owner"})
+    sha256: str = field(repr=False, metadata={"help": "The SHA-256 of the key, in hexadecimal"})
+    profile: str | None = field(default=None, metadata={"help": "The profile of requests that name none"})
+    privacy: Privacy | None = field(default=None, metadata={"help": "The lowest privacy class of its requests"})
+
+    @classmethod
+    def from_tree(cls, tree: Any, path: KeyPath, problems: Problems) -> Any:
+        """Read `${NAME}`, `sha256:HEX` or a mapping with one of the two."""
+        if not isinstance(tree, str | Mapping):
+            problems.add(path, f"expected ${{NAME}}, sha256:HEX or a mapping, got {describe(tree, path)}")
+            return INVALID
+        section = tree if isinstance(tree, Mapping) else {"key": tree}
+        values, whole = fields_of(section, _KeyEntry, path, problems)
+        if not whole:
+            return INVALID
+        given = [kind for kind in ("key", "sha256") if values.get(kind) is not None]
+        if len(given) != 1:
+            problems.add(path, "a key needs either key: ${NAME} or sha256: HEX, and not both")
+            return INVALID
+        place = (*path, given[0]) if isinstance(tree, Mapping) else path
+        raw = section[given[0]]
+        sha256 = _sha256(raw, given[0] == "key", place, problems)
+        if sha256 is None:
+            return INVALID
+        name = values.get("name") or (raw.names[0] if isinstance(raw, EnvText) else f"key-{sha256[:8]}")
+        return cls(name=name, sha256=sha256, profile=values.get("profile"), privacy=values.get("privacy"))
+
+    @staticmethod
+    def to_schema(describer: Describer) -> dict[str, Any]:
+        """A text in one of its two forms, or a mapping."""
+        text = {"type": "string", "pattern": "^sha256:[0-9a-fA-F]{64}$|[$][{]"}
+        return {"anyOf": [text, describer.reference(_KeyEntry)]}
+
+
+def _sha256(raw: str, clear: bool, path: KeyPath, problems: Problems) -> str | None:
+    """The hash that the configuration gives, or that of the key which a variable holds."""
+    if not clear or raw.startswith("sha256:"):
+        match = _HASH.fullmatch(raw)
+        if match is None:
+            problems.add(
+                path, "expected the 64 hexadecimal digits of a SHA-256; `printf %s KEY | sha256sum` prints them"
+            )
+        return match[1].lower() if match else None
+    if not isinstance(raw, EnvText) or raw.defaulted:
+        problems.add(path, "a clear-text key must not stand in the file; write ${NAME} and set NAME, or sha256:HEX")
+        return None
+    if not re.fullmatch(r"[!-~]+", raw):
+        problems.add(path, f"{describe(raw, path)} is no key: it must be ASCII without spaces, and not empty")
+        return None
+    return hashlib.sha256(raw.encode()).hexdigest()
+
+
+@frozen(kw_only=True)
+class TlsConfig:
+    """The server's certificate, where it speaks HTTPS itself."""
+
+    cert: Path = field(metadata={"help": "The file with the certificate chain (PEM)"})
+    key: Path = field(metadata={"help": "The file with the private key (PEM)"})
+
+
+@frozen(kw_only=True)
+class ServerConfig:
+    """Where the server listens, and whom it lets in."""
+
+    host: str = field(default="127.0.0.1", metadata={"help": "The address to listen on"})
+    port: Annotated[int, Range(least=0, most=65535)] = field(
+        default=4545, metadata={"help": "The TCP port; 0 takes a free one"}
+    )
+    base_path: Annotated[str, _BASE_PATH] = field(default="/", metadata={"help": "The prefix of every route"})
+    workers: Annotated[int, Range(least=1, most=256)] = field(
+        default=1, metadata={"help": "Processes that share the port"}
+    )
+    api_keys: tuple[ApiKey, ...] = field(
+        default=(), metadata={"help": "Keys for requests; without any none is asked for"}
+    )
+    admin_keys: tuple[ApiKey, ...] = field(default=(), metadata={"help": "Keys for what changes or shows the router"})
+    allowed_hosts: tuple[str, ...] = field(default=(), metadata={"help": "Host names it answers to besides loopback"})
+    allowed_origins: tuple[str, ...] = field(
+        default=(), metadata={"help": "Web pages that may call it, as https://host"}
+    )
+    allow_unauthenticated: bool = field(
+        default=False, metadata={"help": "Whether to listen beyond loopback without API keys"}
+    )
+    tls: TlsConfig | None = field(default=None, metadata={"help": "The certificate and its key, for HTTPS"})
+    drain_seconds: Annotated[float, Range(least=0, most=WEEK)] = field(
+        default=30.0, metadata={"help": "How long running answers may go on when the server stops"}
+    )
+
+
+@frozen(kw_only=True)
+class LimitsConfig:
+    """How long, how often, how much and how many at once. Providers, models and profiles may set some of them."""
+
+    max_attempts: Count = field(default=6, metadata={"help": "Upstream requests for one request at most"})
+    budget_seconds: Seconds = field(default=120.0, metadata={"help": "Until something is sent to the client"})
+    connect_seconds: Seconds = field(default=10.0, metadata={"help": "Until a connection to a provider stands"})
+    first_event_seconds: Seconds = field(default=60.0, metadata={"help": "Until a stream's first meaningful event"})
+    idle_seconds: Seconds = field(default=60.0, metadata={"help": "Between two content events of a stream"})
+    stream_seconds: Seconds = field(default=3600.0, metadata={"help": "For a whole stream, however lively it is"})
+    answer_seconds: Seconds = field(default=600.0, metadata={"help": "For a whole plain answer"})
+    report_seconds: Seconds = field(
+        default=600.0, metadata={"help": "Until a host that forwards itself must have told how an attempt went"}
+    )
+    max_concurrent: Count = field(default=100, metadata={"help": "Requests at once before they are answered"})
+    max_streams: Count = field(default=1000, metadata={"help": "Answers at once that are being sent"})
+    max_waiting: Annotated[int, Range(least=0, most=MANY)] = field(
+        default=200, metadata={"help": "Requests that may wait for a slot"}
+    )
+    queue_seconds: Seconds = field(default=30.0, metadata={"help": "How long a request may wait for a slot"})
+    request_bytes: Bytes = field(default=Size(32 * MIB), metadata={"help": "The largest body of a request"})
+    upstream_bytes: Bytes = field(default=Size(32 * MIB), metadata={"help": "The largest plain answer of a provider"})
+    event_bytes: Bytes = field(default=Size(MIB), metadata={"help": "The largest single event of a stream"})
+
+
+@frozen(kw_only=True)
+class PrivacyConfig:
+    """Which requests may leave the machine."""
+
+    default: Privacy = field(default=Privacy.PUBLIC, metadata={"help": "The class of a request that states none"})
+    remote_allows: Privacy = field(
+        default=Privacy.PUBLIC, metadata={"help": "The highest class that a remote provider may see"}
+    )
+
+
+@frozen(kw_only=True)
+class PluginEntry:
+    """One entry of `plugins:`. Its options are still a raw tree: the plugin's own `Config` is their shape."""
+
+    name: str = field(metadata={"internal": True, "help": "The instance's name, the key in YAML"})
+    use: Name = field(metadata={"help": "The installed plugin, where the key is another name"})
+    enabled: bool = field(default=True, metadata={"help": "Whether to import it at all"})
+    required: bool | None = field(
+        default=None, metadata={"help": "Whether requests are refused when it fails; null leaves it to the plugin"}
+    )
+    options: Mapping[str, Any] = field(
+        factory=dict, repr=False, metadata={"internal": True, "help": "Everything else in the entry"}
+    )
+    line: int | None = field(default=None, metadata={"internal": True, "help": "Where the entry stands"})
+
+
+class Plugins(tuple[PluginEntry, ...]):
+    """The entries of `plugins:` in the order of the file, which is the order of calls."""
+
+    __slots__ = ()
+
+    @classmethod
+    def from_tree(cls, tree: Any, path: KeyPath, problems: Problems) -> Any:
+        """Read a mapping of names; an entry that is wrong is left out, so that the others can still be checked."""
+        if not isinstance(tree, Mapping):
+            problems.add(path, f"expected a mapping, got {describe(tree, path)}; write `name: {{}}` for each plugin")
+            return INVALID
+        entries = (_entry(name, section, (*path, name), problems) for name, section in tree.items())
+        return cls(entry for entry in entries if entry is not None)
+
+
+def _entry(name: str, section: Any, path: KeyPath, problems: Problems) -> PluginEntry | None:
+    section = {} if section is None else section
+    if wrong := NAME.check(name):
+        problems.add(path, wrong)
+        return None
+    if not isinstance(section, Mapping):
+        problems.add(path, f"expected a mapping, got {describe(section, path)}; write {{}} for no options")
+        return None
+    switches = {key: section[key] for key in ("use", "enabled", "required") if key in section}
+    values, _ = fields_of({"use": name} | switches, PluginEntry, path, problems)
+    if "use" not in values:
+        return None
+    options = {key: value for key, value in section.items() if key not in switches}
+    return PluginEntry(name=name, options=options, line=problems.document.line(path), **values)
+
+
+@frozen(kw_only=True)
+class Profile:
+    """A way to choose: what is weighed, what is allowed, and what happens when it does not work out."""
+
+    description: str = field(default="", metadata={"help": "What people read in lists"})
+    weights: dict[str, Weight] = field(factory=dict, metadata={"help": "How much each strategy's score counts"})
+    models: tuple[str, ...] = field(default=(), metadata={"help": "Only these, in this order, before any score"})
+    providers: tuple[str, ...] = field(default=(), metadata={"help": "Only these providers; empty means all"})
+    privacy: Privacy = field(default=Privacy.PUBLIC, metadata={"help": "The lowest privacy class of its requests"})
+    cost: Literal["free_first", "free_only", "budget", "quality"] = field(
+        default="free_first", metadata={"help": "What an answer may cost; free_only and budget rule candidates out"}
+    )
+    budget_usd: Annotated[float, Range(above=0, most=MANY)] | None = field(
+        default=None, metadata={"help": "The most that one request may cost, in US dollars; for cost: budget"}
+    )
+    tier: Tier | None = field(default=None, metadata={"help": "The strength class to prefer"})
+    max_attempts: Count | None = field(default=None, metadata={"help": "Instead of limits.max_attempts"})
+    too_large: Literal["pass", "next"] = field(
+        default="pass", metadata={"help": "When a provider finds the prompt too long: pass that on, or try the next"}
+    )
+    buffer: bool = field(default=False, metadata={"help": "Whether a stream is held until it is whole and judged"})
+    exact: Literal["strict", "first"] | None = field(default=None, metadata={"help": "Instead of the general exact"})
+
+    def __attrs_post_init__(self) -> None:
+        if self.cost == "budget" and self.budget_usd is None:
+            raise ValueError("cost: budget needs budget_usd, the most that one request may cost")
+
+
+_PREFERRING: Final[Mapping[str, float]] = {"pin": 100, "free_first": 10, "ranked": 1}
+
+BUILT_IN_PROFILES: Final[Mapping[str, Profile]] = {
+    "auto": Profile(
+        description="free before paid, the quickest of equals", weights={"pin": 100, "free_first": 10, "perf": 1}
+    ),
+    "free": Profile(description="free models only", cost="free_only", weights={"free_first": 1}),
+    "fast": Profile(description="small, quick models", tier=Tier.FAST, weights=dict(_PREFERRING)),
+    "balanced": Profile(description="models of middle strength", tier=Tier.BALANCED, weights=dict(_PREFERRING)),
+    "capable": Profile(description="the strongest models", tier=Tier.CAPABLE, weights=dict(_PREFERRING)),
+    "private": Profile(
+        description="nothing leaves the machines that may see private text",
+        privacy=Privacy.PRIVATE,
+        weights={"pin": 100, "free_first": 10, "perf": 1},
+    ),
+}
+
+
+@frozen(kw_only=True)
+class Config:
+    """The whole configuration, read and checked."""
+
+    server: ServerConfig = field(default=ServerConfig(), metadata={"help": "Where it listens, and whom it lets in"})
+    store: Annotated[str, _STORE] = field(
+        default="sqlite:///~/.local/share/routerpool/routerpool.db",
+        repr=False,
+        metadata={"help": "The database's URL; ~ is the home directory"},
+    )
+    limits: LimitsConfig = field(default=LimitsConfig(), metadata={"help": "Times, counts and sizes"})
+    privacy: PrivacyConfig = field(default=PrivacyConfig(), metadata={"help": "What may leave the machine"})
+    plugins: Plugins = field(default=Plugins(), metadata={"help": "The plugins in use, in the order of their calls"})
+    profiles: dict[Name, Profile] = field(
+        factory=dict, metadata={"help": "Profiles by name, besides (or instead of) the built-in ones"}
+    )
+    default_profile: str = field(default="auto", metadata={"help": "The profile of a request that names none"})
+    aliases: dict[str, str] = field(
+        factory=dict, metadata={"help": "Model names, or globs of them, and what they stand for"}
+    )
+    exact: Literal["strict", "first"] = field(
+        default="strict", metadata={"help": "A model named by its bare id: only that one, or that one first"}
+    )
+    unknown_model: str | None = field(
+        default=None, metadata={"help": "The profile for unknown model names, instead of an error"}
+    )
+    response_model: Literal["served", "requested"] = field(
+        default="served", metadata={"help": "Which model's name an answer carries"}
+    )
+    transparency: Literal["headers", "body", "none"] = field(
+        default="headers", metadata={"help": "Where an answer says how it was routed"}
+    )
+    path: Path | None = field(
+        default=None, metadata={"internal": True, "help": "The file that was read; None without one"}
+    )
+    env: Mapping[str, str] = field(
+        factory=dict, repr=False, metadata={"internal": True, "help": "The environment, and below it that of .env"}
+    )
+
+    def alias(self, model: str) -> str:
+        """What this model name stands for, itself if nothing: an exact alias, then the first glob that matches."""
+        if model in self.aliases:
+            return self.aliases[model]
+        return next((aim for glob, aim in self.aliases.items() if fnmatch.fnmatchcase(model, glob)), model)

@@ -1,0 +1,1 @@
+"""One request carried out: admitted, attempted, answered, recorded."""

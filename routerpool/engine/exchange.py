@@ -1,0 +1,297 @@
+"""One exchange with one provider: sent, judged at the gate, passed on, and ended visibly if it breaks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+
+import aiohttp
+from attrs import evolve
+
+from routerpool.engine.deadline import DeadlinePassed
+from routerpool.engine.journey import GONE, Journey
+from routerpool.engine.rewriting import Disclosure, Rewriting
+from routerpool.errors import RequestError
+from routerpool.hooks.calling import Impl
+from routerpool.hooks.isolation import locate
+from routerpool.privacy.guard import may_see
+from routerpool.protocols import Provider, Rewriter, Upstream
+from routerpool.providers.failures import failure_of_exception
+from routerpool.providers.upstream import read_all
+from routerpool.types import Answer, Attempt, ChatRequest, Failure, FailureKind, Opening, Outcome, Usage
+from routerpool.wire.answers import answer_opening, loads, read_error, read_usage
+from routerpool.wire.stream import State, Stream
+
+__all__ = ["CLIENT_LEFT", "Exchange"]
+
+log = logging.getLogger("routerpool.exchange")
+
+ERROR_BODY_BYTES = 1 << 20
+
+FEW_TOKENS = 16
+"""An answer capped at this many tokens or fewer may well be empty."""
+
+PASSED = {
+    "first_event": "no first event in time",
+    "idle": "it fell silent",
+    "answer": "no answer in time",
+    "stream": "the stream never ended",
+    "shutting_down": "this server is shutting down",
+}
+"""What each limit's passing means, in words."""
+
+CLIENT_LEFT = ("client_gone", "client_slow")
+
+
+class Exchange:
+    """An attempt at the socket. Nothing reaches the client before the first meaningful event; then no way back."""
+
+    def __init__(self, journey: Journey, attempt: Attempt) -> None:
+        self.journey = journey
+        self.attempt = attempt
+        self.candidate = attempt.candidate
+        self.provider: Provider = journey.services.providers[attempt.candidate.provider]
+        self.hooks = journey.services.hooks
+        self.config = journey.services.config
+        self.limits = journey.services.config.limits
+        self.deadline = journey.deadline
+
+    async def run(self, request: ChatRequest) -> Failure | None:
+        """Send `request`; the failure, or None when the client has been answered, well or brokenly."""
+        journey, provider = self.journey, self.provider
+        if (forbidden := self.forbidden()) is not None:
+            return forbidden
+        journey.sent += 1
+        upstream: Upstream | None = None
+        failure: Failure | None
+        refused: RequestError | None = None
+        try:
+            with self.deadline:
+                if request.stream:
+                    wait = max(self.limits.first_event_seconds, getattr(provider, "first_event_seconds", None) or 0.0)
+                    self.deadline.set(min(wait, journey.budget_left()), "first_event")
+                else:
+                    self.deadline.set(self.limits.answer_seconds, "answer")
+                upstream = await self.send(request)
+                failure = await self.answered(upstream)
+        except DeadlinePassed as passed:
+            if passed.why in CLIENT_LEFT:
+                raise
+            failure = Failure(kind=FailureKind.TIMEOUT, message=f"{provider.name}: {PASSED[passed.why]}")
+        except RequestError as error:
+            if not journey.committed:
+                raise
+            failure, refused = None, error
+        except Exception as error:
+            failure = failure_of_exception(provider.name, error)
+            if failure.kind is FailureKind.SERVER and not isinstance(error, (aiohttp.ClientError, OSError, ValueError)):
+                log.error("provider %s failed: %s", provider.name, locate(error))
+        finally:
+            if upstream is not None:
+                upstream.close()
+        if refused is not None:  # a required plugin failed in the middle of the answer: no provider is to blame
+            await self._end_visibly(refused)
+        elif failure is None or not journey.committed:
+            return failure
+        else:
+            await self.break_off(failure)
+        return None
+
+    def forbidden(self) -> Failure | None:
+        """Why this candidate must not be sent this request after all: the check behind all plans and plugins."""
+        candidate, privacy = self.candidate, self.journey.plan.features.privacy
+        if may_see(self.provider, candidate, privacy, self.config.privacy.remote_allows):
+            return None
+        log.error("%s was planned for a request that it may not see; it was not sent", candidate.key)
+        return Failure(kind=FailureKind.FORBIDDEN, message=f"{candidate.key} may not see this privacy class")
+
+    def send(self, request: ChatRequest) -> Awaitable[Upstream]:
+        """Send the request on its way; a host that forwards itself does this in its own manner."""
+        return self.provider.send(self.attempt, request, self.journey.services.session())
+
+    async def answered(self, upstream: Upstream) -> Failure | None:
+        """Pass on an answer whose head is here; a Failure when it is none."""
+        if not 200 <= upstream.status < 300:
+            body = await read_all(upstream, ERROR_BODY_BYTES)
+            return self.provider.failure(upstream.status, upstream.headers, body)
+        if not self.attempt.request.stream:
+            return await self.plain(upstream)
+        content_type = upstream.headers.get("Content-Type", "")
+        if "html" in content_type or "json" in content_type:
+            body = await read_all(upstream, ERROR_BODY_BYTES)
+            if _holds_error(body):
+                return self.provider.failure(upstream.status, upstream.headers, body)
+            return self._no_answer(f"answered a stream with {content_type[:40]}")
+        return await self._streamed(upstream)
+
+    async def plain(self, upstream: Upstream) -> Failure | None:
+        """Pass on a plain answer."""
+        journey = self.journey
+        body = await read_all(upstream, self.limits.upstream_bytes)
+        try:
+            parsed = loads(body)
+        except ValueError:
+            return self._no_answer("answered with something else than JSON")
+        found = answer_opening(parsed)
+        if read_error(parsed) is not None:
+            return self.provider.failure(upstream.status, upstream.headers, body)
+        if found is None:
+            return self._no_answer("answered with no chat completion")
+        opening, meaningful = found
+        if not (meaningful or self._may_be_empty() or opening.finish_reason in ("length", "content_filter")):
+            return self._no_answer("answered with nothing", FailureKind.EMPTY)
+        failure = await self._judge(opening)
+        if failure is not None:
+            return failure
+        journey.answered_by(self.candidate)
+        rewriting = await self._rewriting()
+        if rewriting is not None:
+            body = rewriting.answer(body)
+        said = len(opening.text) + len(opening.reasoning)
+        await self.succeed(read_usage(parsed) or journey.estimated(max(said // 4, 1)))
+        await journey.to_client(
+            journey.sink.plain(Answer(status=200, content_type="application/json", body=body), journey.served())
+        )
+        return None
+
+    async def _streamed(self, upstream: Upstream) -> Failure | None:
+        journey = self.journey
+        options = self.attempt.request.params.get("stream_options") or {}
+        journey.stream = stream = Stream(
+            self.provider.name,
+            lambda data: self.provider.failure(upstream.status, upstream.headers, data),
+            strip_usage=not options.get("include_usage"),
+            may_be_empty=self._may_be_empty(),
+            limit=self.limits.event_bytes,
+            hold_limit=self.limits.upstream_bytes if journey.profile.buffer else 4 * self.limits.event_bytes,
+            most_events=self._most_events(),
+        )
+        ended = False
+        while not ended and (stream.state is State.HELD or (journey.profile.buffer and not stream.over)):
+            data = await upstream.chunk()
+            stream.feed(data)
+            ended = not data or stream.ended
+            if ended:
+                stream.end()
+        if stream.over:
+            return stream.failure
+        if self.hooks.impls["judge"] or "tools" in journey.plan.features.needs:  # else nobody looks at what came
+            failure = await self._judge(stream.opening(complete=ended))
+            if failure is not None:
+                return failure
+        rewriting = await self._rewriting()
+        journey.answered_by(self.candidate)
+        journey.committed = True
+        journey.arrival.commit()
+        await journey.to_client(journey.sink.open(journey.served()))
+        rest = await self._relay(stream, upstream, rewriting)
+        if stream.failure is not None:
+            return stream.failure
+        if rewriting is not None:
+            rest = (rewriting.block(rest) if rest else b"") + rewriting.end()
+        await self.succeed(stream.usage or journey.estimated(stream.output_estimate()))
+        self.deadline.why = "client_slow"
+        await journey.to_client(journey.sink.close(rest))
+        return None
+
+    async def _relay(self, stream: Stream, upstream: Upstream, rewriting: Rewriting | None) -> bytes:
+        """Pass the stream on; what comes with its end is handed back, to go out with the end in one piece.
+
+        This loop is the price of every chunk: keep it bare.
+        """
+        idle, deadline, write, read = self.limits.idle_seconds, self.deadline, self.journey.sink.write, upstream.chunk
+        deadline.last(self.limits.stream_seconds, "stream")
+        out, ended = stream.open(), False
+        deadline.set(idle, "idle")
+        while True:
+            if out and not stream.ended:
+                deadline.why = "client_slow"
+                try:
+                    await write(rewriting.block(out) if rewriting else out)
+                except GONE:
+                    raise DeadlinePassed("client_gone") from None
+                deadline.why, out = "idle", b""
+            if ended or stream.state is not State.OPEN:
+                return out
+            data = b"" if stream.ended else await read()
+            if data:
+                out = stream.feed(data)
+                if stream.progress:  # comments and empty chunks are no progress: a stall behind them still shows
+                    deadline.set(idle, "idle")
+            else:
+                out, ended = out + stream.end(), True
+
+    async def break_off(self, failure: Failure) -> None:
+        """The client has seen a part: end its stream so that nobody can take the part for the whole."""
+        journey = self.journey
+        failure = evolve(failure, kind=FailureKind.INTERRUPTED, first_byte_sent=True)
+        journey.tried.append((self.candidate, failure))
+        if self.deadline.left is None:  # else it was we who broke it off
+            await self.hooks.collect("on_failure", self.attempt, failure)
+        message = f"{self.candidate.key} broke off in the middle of its answer: {failure.message}"
+        await self._end_visibly(RequestError("upstream_interrupted", message))
+
+    async def _end_visibly(self, error: RequestError) -> None:
+        journey = self.journey
+        journey.outcome = Outcome.TRUNCATED
+        if journey.stream is not None:
+            journey.usage = journey.stream.usage or journey.estimated(journey.stream.output_estimate())
+        await journey.record()
+        await journey.to_client(journey.sink.fail(error))
+
+    # What an exchange needs
+
+    def _no_answer(self, words: str, kind: FailureKind = FailureKind.SERVER) -> Failure:
+        return Failure(kind=kind, message=f"{self.provider.name} {words}")
+
+    async def _judge(self, opening: Opening) -> Failure | None:
+        if opening.tool_calls and "tools" not in self.candidate.model.capabilities:
+            self.journey.services.learn(self.candidate, "tools", True)
+        for impl in self.hooks.impls["judge"]:
+            failure: Failure | None = await self.hooks.run(impl, self.attempt, opening)
+            if failure is not None:
+                return failure
+        return None
+
+    async def _rewriting(self) -> Rewriting | None:
+        config = self.config
+        if not self.hooks.impls["rewrite"] and config.response_model == "served" and config.transparency != "body":
+            return None
+        rewriters: list[tuple[Impl | None, Rewriter]] = list(await self.hooks.collect("rewrite", self.attempt))
+        model = self.attempt.request.model if config.response_model == "requested" else None
+        router = None
+        if config.transparency == "body":
+            served = self.journey.served()
+            router = {"candidate": self.candidate.key, "profile": served.profile, "attempts": served.attempts}
+        if model is not None or router is not None:
+            rewriters.append((None, Disclosure(model, router)))
+        return Rewriting(self.hooks, rewriters) if rewriters else None
+
+    async def succeed(self, usage: Usage) -> None:
+        """The answer is complete: tell those who learn from it, and record it."""
+        self.journey.usage = usage
+        self.journey.outcome = Outcome.ANSWERED
+        if self.hooks.impls["on_success"]:
+            await self.hooks.collect("on_success", self.attempt, usage)
+        await self.journey.record()
+
+    def _cap(self) -> int | None:
+        params = self.journey.plan.request.params
+        cap = params.get("max_completion_tokens") or params.get("max_tokens")
+        return cap if isinstance(cap, int) and cap > 0 else None
+
+    def _may_be_empty(self) -> bool:
+        cap = self._cap()
+        return cap is not None and cap <= FEW_TOKENS
+
+    def _most_events(self) -> int | None:
+        """An event is a token or more: well over twice the cap is a provider that does not stop by itself."""
+        cap = self._cap()
+        return None if cap is None else 2 * cap + 256
+
+
+def _holds_error(body: bytes) -> bool:
+    try:
+        return read_error(loads(body)) is not None
+    except ValueError:
+        return False

@@ -1,0 +1,141 @@
+"""What follows a failure: who is asked next, how long to wait, and what the client is told when nobody is left."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+from routerpool.config.sections import Profile
+from routerpool.errors import RequestError
+from routerpool.types import Candidate, Decision, Failure, FailureKind, Tier
+
+__all__ = ["Retries", "exhausted", "own_decision", "thin", "wait_before"]
+
+RETRY_BASE_SECONDS, RETRY_CAP_SECONDS = 0.25, 8.0
+"""Full jitter: a uniform wait up to base · 2^n, capped, so that many clients do not come back at once."""
+
+AGAIN = frozenset(
+    {FailureKind.CONNECT, FailureKind.SERVER, FailureKind.EMPTY, FailureKind.INTERRUPTED, FailureKind.RATE_LIMITED}
+)
+"""Failures after which the same candidate may be asked once more when no other is left."""
+
+CLIENTS_OWN = frozenset({FailureKind.BAD_REQUEST, FailureKind.CONTENT_FILTER})
+PROVIDER_WIDE = frozenset({FailureKind.AUTH, FailureKind.CREDIT, FailureKind.CONNECT})
+"""Failures of the key or the address: the provider's other models share both."""
+
+WAITING = frozenset({FailureKind.RATE_LIMITED, FailureKind.QUOTA_EXHAUSTED, FailureKind.UNAVAILABLE})
+
+
+RETRIED_SHARE, RETRIED_LEAST = 0.2, 3
+"""Envoy's retry budget: a fifth of the requests in flight, or three."""
+
+
+class Retries:
+    """How many requests may ask the same candidate again at one time, over all requests of a router.
+
+    When a provider is down, every request would like to ask it once more, and together they keep it down.
+    """
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.running = 0
+        self.refused = 0
+
+    def take(self) -> bool:
+        """Whether one more may be asked again now; if so, `give` it back afterwards."""
+        if self.running >= max(RETRIED_SHARE * self.requests, RETRIED_LEAST):
+            self.refused += 1
+            return False
+        self.running += 1
+        return True
+
+    def give(self) -> None:
+        """The second attempt is over."""
+        self.running -= 1
+
+    def status(self) -> dict[str, int]:
+        """The figures of this process."""
+        return {"running": self.running, "refused": self.refused}
+
+
+def own_decision(profile: Profile, candidate: Candidate, failure: Failure, left: Iterable[Candidate]) -> Decision:
+    """The core's own word; a plugin may make it graver, never milder."""
+    if failure.kind in CLIENTS_OWN:
+        return Decision.STOP
+    if failure.kind is FailureKind.TOO_LARGE:
+        larger = any(_larger(other, candidate) for other in left)
+        return Decision.NEXT if profile.too_large == "next" and larger else Decision.STOP
+    return Decision.RETRY if failure.kind in AGAIN else Decision.NEXT
+
+
+def wait_before(failure: Failure, round_number: int, left: float) -> float | None:
+    """Seconds to wait before the same candidate is asked again; None when there is no sense in it.
+
+    `left` is what is left of the request's budget in seconds.
+    """
+    if failure.retry_after is not None:
+        wait = failure.retry_after
+    elif failure.kind is FailureKind.RATE_LIMITED:
+        return None  # without a word of when, asking again at once only burns quota
+    else:
+        wait = random.uniform(0, min(RETRY_CAP_SECONDS, RETRY_BASE_SECONDS * 2**round_number))
+    return wait if wait <= min(RETRY_CAP_SECONDS, left) else None
+
+
+def thin(queue: deque[Candidate], candidate: Candidate, failure: Failure, decision: Decision) -> None:
+    """Take out of the queue who cannot do better than the candidate that has just failed."""
+    keep: Callable[[Candidate], bool]
+    if failure.kind in PROVIDER_WIDE:
+
+        def keep(other: Candidate) -> bool:
+            return other.provider != candidate.provider
+    elif failure.kind is FailureKind.TOO_LARGE:
+
+        def keep(other: Candidate) -> bool:
+            return _larger(other, candidate)
+    elif decision is Decision.ESCALATE:
+
+        def keep(other: Candidate) -> bool:
+            return _strength(other) > _strength(candidate)
+    else:
+        return
+    kept = [other for other in queue if keep(other)]
+    queue.clear()
+    queue.extend(kept)
+
+
+def _larger(other: Candidate, candidate: Candidate) -> bool:
+    return (other.model.context or 0) > (candidate.model.context or 0)
+
+
+def _strength(candidate: Candidate) -> Tier:
+    return candidate.model.tier or Tier.BALANCED
+
+
+def exhausted(tried: Sequence[tuple[Candidate, Failure]], budget: float, left: float, profile: str) -> RequestError:
+    """What the client is told: every attempt, and how long to wait where that helps. `budget`, `left` in seconds."""
+    waits = [failure.retry_after for _, failure in tried if failure.retry_after is not None]
+    attempts = [
+        {
+            "candidate": candidate.key,
+            "kind": failure.kind.value,
+            "status": failure.status,
+            "message": failure.message,
+            "retry_after": failure.retry_after,
+        }
+        for candidate, failure in tried
+    ]
+    if left <= 0:
+        code, message = "budget_exhausted", f"no answer within {budget:g} s"
+    elif tried and all(failure.kind in WAITING for _, failure in tried):
+        code, message = "quota_exhausted", "every candidate is out of quota or busy"
+    else:
+        code, message = "attempts_exhausted", f"all {len(tried)} attempts failed"
+    trail = "; ".join(f"{candidate.key}: {failure.message}" for candidate, failure in tried)
+    return RequestError(
+        code,
+        f"{message}: {trail}" if trail else message,
+        retry_after=min(waits) if waits else None,
+        details={"attempts": attempts, "profile": profile},
+    )

@@ -1,0 +1,1 @@
+"""Plugins: found, made, and the one place where their hooks are called."""

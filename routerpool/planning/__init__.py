@@ -1,0 +1,1 @@
+"""Who answers, and why: nothing here talks to a provider."""

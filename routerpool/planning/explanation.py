@@ -1,0 +1,106 @@
+"""A plan in words: who is asked and why, who is not, and what a client is told when nobody is left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from routerpool.errors import RequestError
+from routerpool.planning.cost import cost_of
+from routerpool.types import ChatRequest, Features, Plan, Usage
+
+__all__ = ["explain", "likely_usage", "ranked_rows", "refusal", "veto_rows"]
+
+STANDING = frozenset({"no_key", "disabled", "not_in_profile"})
+"""Vetoes that hold whatever is asked; they do not explain why this very request found nobody."""
+
+SOLE_REASON: Mapping[str, tuple[str, str]] = {
+    "privacy": ("privacy_blocked", "no candidate may see a request of this privacy class"),
+    "capability": ("unsupported_capabilities", "no candidate can do what the request needs"),
+    "context_window": ("context_length_exceeded", "the prompt fits no candidate's context window"),
+}
+
+NOBODY = ("no_candidate", "nobody can answer")
+
+ASSUMED_OUTPUT = 1000
+"""Output tokens that a budget reckons with when the client sets no cap."""
+
+
+def refusal(plan: Plan) -> RequestError:
+    """The error of a plan that leaves nobody: every candidate with its veto, and the reason if there is one."""
+    vetoes = [
+        {"candidate": veto.candidate.key, "code": veto.code, "reason": veto.reason, "retry_after": veto.retry_after}
+        for veto in plan.vetoes
+    ]
+    telling = [veto for veto in plan.vetoes if veto.code not in STANDING]
+    codes = {veto.code for veto in telling}
+    waits = [veto.retry_after for veto in telling if veto.retry_after is not None]
+    code, message = SOLE_REASON.get(next(iter(codes)), NOBODY) if len(codes) == 1 else NOBODY
+    if not vetoes:
+        message = "no provider is configured; set a provider's key, start Ollama, or name plugins in routerpool.yaml"
+    elif code == "no_candidate":
+        message = f"{message}: " + "; ".join(
+            f"{veto.candidate.key} {veto.code} ({veto.reason})" for veto in telling or plan.vetoes
+        )
+    return RequestError(
+        code,
+        message,
+        retry_after=min(waits) if waits else None,
+        details={"vetoes": vetoes, "profile": plan.profile},
+    )
+
+
+def explain(plan: Plan) -> dict[str, Any]:
+    """A plan as plain JSON values: who is asked, with named terms, and who is not, with the reason."""
+    features, likely = plan.features, likely_usage(plan.request, plan.features)
+    return {
+        "model": plan.request.model,
+        "profile": plan.profile,
+        "features": {
+            "task": features.task,
+            "difficulty": features.difficulty,
+            "language": features.language,
+            "prompt_tokens": features.prompt_tokens,
+            "needs": sorted(features.needs),
+            "privacy": features.privacy.name.lower(),
+            "session": features.session,
+            "labels": dict(features.labels),
+            "findings": [{"rule": f.rule, "part": f.part, "redacted": f.redacted} for f in features.findings],
+        },
+        "ranked": [
+            {**row, "cost": cost_of(likely, candidate.model.prices, free=candidate.model.free)}
+            for row, candidate in zip(ranked_rows(plan), plan.ranked, strict=True)
+        ],
+        "vetoes": veto_rows(plan),
+    }
+
+
+def ranked_rows(plan: Plan) -> list[dict[str, Any]]:
+    """Who is asked, in order, with the named terms of every strategy."""
+    details: dict[str, dict[str, Any]] = {}
+    for name, weight, scores in plan.opinions:
+        for score in scores:
+            entry = {"points": score.points, "weight": weight, "terms": dict(score.terms)}
+            details.setdefault(score.candidate.key, {})[name] = entry
+    return [
+        {
+            "candidate": candidate.key,
+            "points": plan.scores[candidate.key].points,
+            "strategies": details.get(candidate.key, {}),
+            "free": candidate.model.free,
+            "local": candidate.model.local,
+        }
+        for candidate in plan.ranked
+    ]
+
+
+def veto_rows(plan: Plan) -> list[dict[str, Any]]:
+    """Who is ruled out, and why."""
+    return [{"candidate": veto.candidate.key, "code": veto.code, "reason": veto.reason} for veto in plan.vetoes]
+
+
+def likely_usage(request: ChatRequest, features: Features) -> Usage:
+    """What a request will use if its answer is as long as it may be, or of an assumed length without a cap."""
+    cap = request.params.get("max_completion_tokens") or request.params.get("max_tokens")
+    output = cap if isinstance(cap, int) and cap > 0 else ASSUMED_OUTPUT
+    return Usage(input_uncached=features.prompt_tokens, output=output)

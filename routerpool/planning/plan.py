@@ -1,0 +1,446 @@
+"""Planning: classify, veto, score. It talks to no provider, so that explaining a decision is free and cannot lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from types import CoroutineType
+from typing import Any, TypeVar
+
+from attrs import define, evolve, field, frozen
+
+from routerpool.config.sections import Config, Profile
+from routerpool.errors import RequestError, nearest
+from routerpool.hooks.calling import Hooks, Impl
+from routerpool.hooks.loading import Instance
+from routerpool.planning.catalog import Catalog, Snapshot
+from routerpool.planning.cost import cost_of
+from routerpool.planning.explanation import likely_usage
+from routerpool.privacy.guard import may_see
+from routerpool.types import Caller, Candidate, ChatRequest, Features, Hints, Later, Plan, Privacy, Score, Tier, Veto
+from routerpool.wire.request import needs_of, session_of
+from routerpool.wire.tokens import estimate_tokens, surely_fits
+
+__all__ = ["CORE_VETOES", "Planner", "Selection"]
+
+CORE_VETOES = (
+    "no_key",
+    "disabled",
+    "capability",
+    "context_window",
+    "cost_policy",
+    "privacy",
+    "forbidden",
+    "not_in_profile",
+)
+"""The stable codes of the core's own vetoes."""
+
+NO_WINDOW = 1 << 62
+"""The smallest context window where none is known."""
+
+MANY_CHOICES = 4096
+"""How many names are remembered with what they mean; globs and an `unknown_model` give clients endless ones."""
+
+
+T = TypeVar("T", Veto, Score)
+
+
+@frozen
+class Selection:
+    """What a model name chose: a profile, and for an exact name the candidates that it means, strictly or first."""
+
+    name: str
+    profile: Profile
+    keys: tuple[str, ...] = ()
+    strict: bool = True
+
+
+@frozen
+class Ranking:
+    """What the strategies said of these very candidates, and the order that came of it."""
+
+    asked: tuple[Candidate, ...]
+    opinions: tuple[tuple[str, float, Sequence[Score]], ...]
+    ranked: tuple[Candidate, ...]
+    scores: Mapping[str, Score]
+
+    def holds(self, asked: tuple[Candidate, ...], opinions: Sequence[tuple[str, float, Any]]) -> bool:
+        """Whether every strategy gave the very answer, for the very candidates, that it gave then."""
+        return (
+            self.asked is asked
+            and len(self.opinions) == len(opinions)
+            and all(old[2] is new[2] for old, new in zip(self.opinions, opinions, strict=True))
+        )
+
+
+@define
+class Field:
+    """The candidates that a selection leaves standing, and what was ruled out for good; one per snapshot.
+
+    By what requests need it remembers the last ranking, and whether every candidate may be capable.
+    """
+
+    eligible: tuple[Candidate, ...]
+    vetoes: tuple[Veto, ...]
+    smallest_window: int
+    order: Mapping[str, tuple[int, int, int]]
+    rankings: dict[frozenset[str], Ranking] = field(factory=dict)
+    capable: dict[frozenset[str], bool] = field(factory=dict)
+
+    def all_capable(self, needs: frozenset[str]) -> bool:
+        """Whether no candidate is known to lack any of these capabilities."""
+        told = self.capable.get(needs)
+        if told is None:
+            told = self.capable[needs] = not any(_incapable(candidate, needs) for candidate in self.eligible)
+        return told
+
+
+class Planner:
+    """Makes plans over one configuration."""
+
+    def __init__(self, config: Config, hooks: Hooks, catalog: Catalog, owners: Mapping[str, Instance]) -> None:
+        self.config = config
+        self.hooks = hooks
+        self.catalog = catalog
+        self.owners = owners
+        self._chosen: dict[tuple[str, str | None], tuple[Selection, Field]] = {}
+        self._chosen_from: tuple[Snapshot, object] | None = None
+
+    async def plan(self, request: ChatRequest) -> tuple[Plan, Profile]:
+        """The plan for a request, and its profile; a name that nothing has is a RequestError.
+
+        A plan may be empty: `explanation.refusal` makes the error of it.
+        """
+        selection, field_ = self._choose(request)
+        features = await self._classify(request, selection.profile)
+        candidates, vetoes = await self._veto(request, features, selection, field_)
+        plan = await self._rank(request, features, selection, field_, candidates, vetoes)
+        return plan, selection.profile
+
+    async def classify(self, request: ChatRequest) -> Features:
+        """What is known of a request, by the core and by every plugin that classifies, before anybody is chosen."""
+        selection, _ = self._choose(request)
+        return await self._classify(request, selection.profile)
+
+    # The name
+
+    def select(self, name: str, hints: Hints, caller: Caller) -> Selection:
+        """What a client means by its `model`."""
+        config, snapshot = self.config, self.catalog.snapshot
+        default = hints.profile or caller.profile or config.default_profile
+        name = config.alias(name)
+        if name in ("auto", "routerpool/auto", ""):
+            return self._profile(default if name != "routerpool/auto" else "auto", name)
+        if name.startswith("routerpool/"):
+            return self._profile(name.removeprefix("routerpool/"), name)
+        if name in snapshot.by_key:
+            keys: tuple[str, ...] = (name,)
+        elif name in snapshot.by_model:
+            keys = tuple(candidate.key for candidate in snapshot.by_model[name])
+        elif config.unknown_model is not None:
+            return self._profile(config.unknown_model, name)
+        else:
+            raise self._unknown(name)
+        selection = self._profile(default, name)
+        return evolve(selection, keys=keys, strict=(selection.profile.exact or config.exact) == "strict")
+
+    def _profile(self, name: str, asked: str) -> Selection:
+        profile = self.config.profiles.get(name)
+        if profile is None:
+            known = ", ".join(self.config.profiles)
+            hint = nearest(name, self.config.profiles) or f"; there are {known}"
+            raise RequestError("model_not_found", f"there is no profile {name!r}{hint}", param="model")
+        return Selection(name, profile)
+
+    def _unknown(self, name: str) -> RequestError:
+        names = [*self.catalog.snapshot.by_key, *self.catalog.snapshot.by_model, *self.config.aliases, "auto"]
+        hint = nearest(name, names)
+        message = f"no candidate, profile or alias is called {name!r}{hint}; GET /v1/models lists them"
+        return RequestError("model_not_found", message, param="model")
+
+    # What is known
+
+    async def _classify(self, request: ChatRequest, profile: Profile) -> Features:
+        asked = request.hints.privacy or Privacy.PUBLIC
+        features = Features(
+            task=request.hints.task,
+            prompt_tokens=Later(lambda: estimate_tokens(request.messages, request.params.get("tools"))),
+            needs=needs_of(request),
+            privacy=max(self.config.privacy.default, profile.privacy, request.caller.privacy, asked),
+            session=Later(lambda: session_of(request)),
+        )
+        for impl in self.hooks.impls["classify"]:
+            known = self.hooks.call(impl, request, features)
+            if type(known) is CoroutineType:
+                known = await known
+            if known is None:
+                continue
+            if not known.sound():
+                self.hooks.fault(impl, "answered with features whose privacy or tokens are none")
+                continue
+            if known.privacy < features.privacy:
+                self.hooks.fault(impl, "tried to lower the privacy class")
+                known = evolve(known, privacy=features.privacy)
+            features = known.in_session_of(features)
+        return features
+
+    # Who must not
+
+    def _choose(self, request: ChatRequest) -> tuple[Selection, Field]:
+        """The selection and its field, remembered as long as neither the catalog nor the plugins change."""
+        snapshot, impls = self.catalog.snapshot, self.hooks.impls
+        if self._chosen_from is None or self._chosen_from[0] is not snapshot or self._chosen_from[1] is not impls:
+            self._chosen, self._chosen_from = {}, (snapshot, impls)
+        key = (request.model, request.hints.profile or request.caller.profile)
+        chosen = self._chosen.get(key)
+        if chosen is None:
+            selection = self.select(request.model, request.hints, request.caller)
+            chosen = selection, self._make_field(selection, snapshot)
+            if len(self._chosen) < MANY_CHOICES:
+                self._chosen[key] = chosen
+        return chosen
+
+    def _make_field(self, selection: Selection, snapshot: Snapshot) -> Field:
+        profile, eligible, vetoes = selection.profile, [], []
+        order: dict[str, tuple[int, int, int]] = {}
+        for position, candidate in enumerate(snapshot.candidates):
+            veto = self._standing_veto(candidate, selection)
+            if veto is not None:
+                vetoes.append(veto)
+                continue
+            eligible.append(candidate)
+            first = 0 if not selection.keys or candidate.key in selection.keys else 1
+            listed = _listed(candidate, profile.models) if profile.models else 0
+            order[candidate.key] = (first + (listed or 0), _tier_distance(candidate, profile.tier), position)
+        windows = [candidate.model.context for candidate in eligible if candidate.model.context]
+        return Field(tuple(eligible), tuple(vetoes), min(windows, default=NO_WINDOW), order)
+
+    def _standing_veto(self, candidate: Candidate, selection: Selection) -> Veto | None:
+        profile = selection.profile
+        if selection.keys and selection.strict and candidate.key not in selection.keys:
+            return Veto(candidate, "not_in_profile", "another model was asked for by name")
+        if not selection.keys or not selection.strict:
+            if profile.providers and candidate.provider not in profile.providers:
+                return Veto(candidate, "not_in_profile", f"profile {selection.name} does not use {candidate.provider}")
+            if profile.models and _listed(candidate, profile.models) is None:
+                return Veto(candidate, "not_in_profile", f"profile {selection.name} does not list it")
+        if not self.owners[candidate.provider].enabled:
+            return Veto(candidate, "disabled", f"{candidate.provider} is switched off")
+        idle = self.catalog.providers[candidate.provider].idle()
+        if idle is not None:
+            return Veto(candidate, "no_key", idle)
+        if profile.cost == "free_only" and not candidate.model.free:
+            return Veto(candidate, "cost_policy", f"profile {selection.name} uses free models only")
+        return None
+
+    async def _veto(
+        self, request: ChatRequest, features: Features, selection: Selection, field_: Field
+    ) -> tuple[tuple[Candidate, ...], tuple[Veto, ...]]:
+        found = self._own_vetoes(request, features, selection.profile, field_)
+        left = _without(field_.eligible, found)
+        for impl in self.hooks.impls["veto"]:  # each is asked about those whom nobody before it has ruled out
+            answer = self.hooks.call(impl, request, features, left)
+            if type(answer) is CoroutineType:
+                answer = await answer
+            if answer:
+                more = self._checked(impl, answer, Veto, left)
+                left, found = _without(left, more), [*found, *more]
+        return left, ((*field_.vetoes, *found) if found else field_.vetoes)
+
+    def _own_vetoes(self, request: ChatRequest, features: Features, profile: Profile, field_: Field) -> list[Veto]:
+        tests: list[Callable[[Candidate], tuple[str, str] | None]] = []
+        remote_allows = self.config.privacy.remote_allows
+        if features.privacy > remote_allows:
+            tests.append(lambda c: self._private(c, features.privacy, remote_allows))
+        if request.hints.forbidden:
+            tests.append(lambda c: _forbidden(c, request.hints.forbidden))
+        if features.needs and not field_.all_capable(features.needs):
+            tests.append(lambda c: _incapable(c, features.needs))
+        window = field_.smallest_window
+        if window < NO_WINDOW and not surely_fits(request.messages, window) and features.prompt_tokens > window:
+            tests.append(lambda c: _too_small(c, features.prompt_tokens))
+        if profile.cost == "budget":
+            tests.append(lambda c: _too_dear(c, request, features, profile.budget_usd or 0.0))
+        vetoes = []
+        for candidate in field_.eligible if tests else ():
+            for test in tests:
+                reason = test(candidate)
+                if reason is not None:
+                    vetoes.append(Veto(candidate, *reason))
+                    break
+        return vetoes
+
+    def _private(self, candidate: Candidate, privacy: Privacy, remote_allows: Privacy) -> tuple[str, str] | None:
+        if may_see(self.catalog.providers[candidate.provider], candidate, privacy, remote_allows):
+            return None
+        return "privacy", f"the request is {privacy.name.lower()} and {candidate.provider} is not local"
+
+    def _checked(self, impl: Impl, answer: Iterable[Any], kind: type[T], candidates: Sequence[Candidate]) -> list[T]:
+        """What of a hook's answer is of the right kind and about candidates that it was asked for."""
+        known = {candidate.key for candidate in candidates}
+
+        def sound(item: Any) -> bool:
+            return isinstance(item, kind) and getattr(item.candidate, "key", None) in known
+
+        return self.hooks.items(impl, answer, sound, f"{kind.__name__} of a candidate")
+
+    # Who should
+
+    async def _rank(
+        self,
+        request: ChatRequest,
+        features: Features,
+        selection: Selection,
+        field_: Field,
+        candidates: tuple[Candidate, ...],
+        vetoes: tuple[Veto, ...],
+    ) -> Plan:
+        opinions = await self._opinions(request, features, selection.profile, candidates)
+        ranking = None if request.hints.preferred else field_.rankings.get(features.needs)
+        if ranking is None or not ranking.holds(candidates, opinions):
+            opinions = tuple(self._sound(*opinion, candidates) for opinion in opinions)
+            scores = _weighed(opinions, candidates)
+            ranked = _ordered(candidates, scores, field_.order, features.needs, request.hints.preferred)
+            ranking = Ranking(candidates, opinions, ranked, scores)
+            if not request.hints.preferred:
+                field_.rankings[features.needs] = ranking
+        return Plan(
+            request=request,
+            features=features,
+            profile=selection.name,
+            ranked=ranking.ranked,
+            vetoes=vetoes,
+            scores=ranking.scores,
+            opinions=ranking.opinions,
+            pinned=_pinned(ranking.opinions),
+        )
+
+    async def _opinions(
+        self, request: ChatRequest, features: Features, profile: Profile, candidates: tuple[Candidate, ...]
+    ) -> tuple[tuple[str, float, Sequence[Score]], ...]:
+        opinions = []
+        for impl in self.hooks.impls["score"]:
+            name = impl.instance.name
+            weight = profile.weights.get(name, PIN_WEIGHT if name == PIN else 0.0)
+            if not weight or not candidates:
+                continue
+            answer = await self.hooks.run(impl, request, features, candidates)
+            if answer is not None:
+                opinions.append((name, weight, answer))
+        return tuple(opinions)
+
+    def _sound(
+        self, name: str, weight: float, answer: Any, candidates: Sequence[Candidate]
+    ) -> tuple[str, float, Sequence[Score]]:
+        """An opinion whose every score is a number in [0, 1] about a candidate; the rest is a fault and left out."""
+        impl = next(impl for impl in self.hooks.impls["score"] if impl.instance.name == name)
+        scores = self._checked(impl, answer, Score, candidates)
+        sound = [score for score in scores if _in_bounds(score)]
+        if len(sound) != len(scores):
+            self.hooks.fault(impl, "gave points outside [0, 1], or terms that are none")
+        whole = isinstance(answer, (list, tuple)) and len(sound) == len(answer)
+        return name, weight, answer if whole else sound
+
+
+PIN, PIN_WEIGHT = "pin", 100.0
+"""The strategy that weighs in every profile unless the profile says `pin: 0`: a conversation stays where it is."""
+
+NUMBERS = (float, int)
+
+
+def _in_bounds(score: Score) -> bool:
+    return isinstance(score.points, NUMBERS) and 0.0 <= score.points <= 1.0 and isinstance(score.terms, Mapping)
+
+
+def _without(candidates: tuple[Candidate, ...], vetoes: Sequence[Veto]) -> tuple[Candidate, ...]:
+    """Who is left; the very same tuple when nobody is ruled out, so that strategies may keep their answer."""
+    if not vetoes:
+        return candidates
+    out = {veto.candidate.key for veto in vetoes}
+    return tuple(candidate for candidate in candidates if candidate.key not in out)
+
+
+def _listed(candidate: Candidate, models: Sequence[str]) -> int | None:
+    """The place of a candidate in an explicit order of keys, model ids or globs; None when it is not there."""
+    for place, pattern in enumerate(models):
+        if pattern in (candidate.key, candidate.model.id) or fnmatchcase(candidate.key, pattern):
+            return place
+    return None
+
+
+def _tier_distance(candidate: Candidate, tier: Tier | None) -> int:
+    """How far a model is from the tier that a profile prefers; the stronger of two equally far ones is nearer."""
+    if tier is None:
+        return 0
+    has = candidate.model.tier or Tier.BALANCED
+    return 2 * abs(has - tier) - (1 if has > tier else 0)
+
+
+def _forbidden(candidate: Candidate, names: Sequence[str]) -> tuple[str, str] | None:
+    if candidate.provider in names or _listed(candidate, names) is not None:
+        return "forbidden", "the request forbids it"
+    return None
+
+
+def _incapable(candidate: Candidate, needs: frozenset[str]) -> tuple[str, str] | None:
+    lacks = sorted(need for need in needs if candidate.model.capabilities.get(need) is False)
+    return ("capability", f"it has no {', '.join(lacks)}") if lacks else None
+
+
+def _too_small(candidate: Candidate, tokens: int) -> tuple[str, str] | None:
+    window = candidate.model.context
+    if window is not None and tokens > window:
+        return "context_window", f"about {tokens} tokens do not fit its window of {window}"
+    return None
+
+
+def _too_dear(candidate: Candidate, request: ChatRequest, features: Features, budget: float) -> tuple[str, str] | None:
+    cost = cost_of(likely_usage(request, features), candidate.model.prices, free=candidate.model.free)
+    if cost is None:
+        return "cost_policy", "its price is unknown, so it cannot be kept within the budget"
+    return ("cost_policy", f"about ${cost:.4f} is over the budget of ${budget:.4f}") if cost > budget else None
+
+
+def _weighed(
+    opinions: Sequence[tuple[str, float, Sequence[Score]]], candidates: Sequence[Candidate]
+) -> Mapping[str, Score]:
+    """The weighted mean of all opinions for each candidate; its terms are what each strategy contributed."""
+    total = sum(weight for _, weight, _ in opinions) or 1.0
+    terms: dict[str, dict[str, float]] = {candidate.key: {} for candidate in candidates}
+    for name, weight, scores in opinions:
+        for score in scores:
+            terms[score.candidate.key][name] = score.points * weight / total
+    return {c.key: Score(c, min(sum(terms[c.key].values()), 1.0), terms[c.key]) for c in candidates}
+
+
+def _ordered(
+    candidates: Sequence[Candidate],
+    scores: Mapping[str, Score],
+    order: Mapping[str, tuple[int, int, int]],
+    needs: frozenset[str],
+    preferred: Sequence[str],
+) -> tuple[Candidate, ...]:
+    """Best first: what the request prefers, what the profile lists, known capability, tier, points, then the config."""
+
+    def place(candidate: Candidate) -> tuple[float, ...]:
+        listed, distance, position = order[candidate.key]
+        wish = _wished(candidate, preferred) if preferred else 0
+        unknown = any(need not in candidate.model.capabilities for need in needs)
+        return wish, listed, unknown, distance, -scores[candidate.key].points, position
+
+    return tuple(sorted(candidates, key=place))
+
+
+def _wished(candidate: Candidate, preferred: Sequence[str]) -> int:
+    for place, name in enumerate(preferred):
+        if candidate.provider == name or _listed(candidate, (name,)) is not None:
+            return place
+    return len(preferred)
+
+
+def _pinned(opinions: Sequence[tuple[str, float, Sequence[Score]]]) -> str | None:
+    for name, _, scores in opinions:
+        if name == PIN:
+            best = max(scores, key=lambda score: score.points, default=None)
+            return best.candidate.key if best is not None and best.points > 0 else None
+    return None

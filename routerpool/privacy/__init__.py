@@ -1,0 +1,1 @@
+"""What is in a request's texts, and who may see it."""

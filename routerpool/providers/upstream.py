@@ -1,0 +1,113 @@
+"""An answer that has begun: its head is here, its body is read in bounded steps."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+
+import aiohttp
+
+from routerpool.protocols import Upstream
+from routerpool.providers.connection import Reply
+
+__all__ = ["HeardUpstream", "HttpUpstream", "read_all"]
+
+
+class HttpUpstream:
+    """An answer over HTTP as an Upstream, inflated by us in bounded steps where it comes compressed."""
+
+    __slots__ = ("_inflater", "_response", "chunk", "headers", "status")
+
+    def __init__(self, response: Reply | aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        encoding = response.headers.get("Content-Encoding", "identity").lower()
+        self._inflater = None if encoding in ("identity", "") else _Inflater(encoding)
+        # The connection goes back to the pool by itself once the body is read to its end.
+        self.chunk: Callable[[], Awaitable[bytes]] = self._inflated if self._inflater else response.content.readany
+
+    async def _inflated(self) -> bytes:
+        assert self._inflater is not None  # noqa: S101 - for the type checker: see __init__
+        while not (data := self._inflater.more()):
+            packed = await self._response.content.readany()
+            if not packed:
+                return self._inflater.flush()
+            self._inflater.feed(packed)
+        return data
+
+    def close(self) -> None:
+        """Cut the connection unless the body is read to its end."""
+        if self._response.connection is not None:  # else it is back in the pool already
+            self._response.close()
+
+
+class HeardUpstream:
+    """An answer whose body has been read already."""
+
+    __slots__ = ("_body", "headers", "status")
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self._body = body
+
+    async def chunk(self) -> bytes:
+        """All of it, then nothing."""
+        body, self._body = self._body, b""
+        return body
+
+    def close(self) -> None:
+        """There is nothing left to close."""
+
+
+class _Inflater:
+    """gzip and deflate in steps of at most 64 KiB, so that a bomb meets the reader's own cap first."""
+
+    STEP = 1 << 16
+
+    def __init__(self, encoding: str) -> None:
+        if encoding not in ("gzip", "x-gzip", "deflate"):
+            raise ValueError(f"an answer in the encoding {encoding!r}, which was not asked for")
+        self._encoding = encoding
+        self._engine = zlib.decompressobj(31 if "gzip" in encoding else 15)
+        self._packed = b""
+        self._begun = False
+
+    def feed(self, packed: bytes) -> None:
+        """Take the next compressed bytes."""
+        self._packed += packed
+
+    def more(self) -> bytes:
+        """Up to one step of what is inflated; b"" when more input is needed."""
+        if not self._packed:
+            return b""
+        try:
+            data = self._engine.decompress(self._packed, self.STEP)
+        except zlib.error as error:
+            if self._begun or self._encoding != "deflate":
+                raise ValueError("an answer whose compression is broken") from error
+            self._engine = zlib.decompressobj(-15)  # some servers call the raw format deflate
+            data = self._engine.decompress(self._packed, self.STEP)
+        self._begun = True
+        self._packed = self._engine.unconsumed_tail
+        return data
+
+    def flush(self) -> bytes:
+        """What is left when the input has ended; a cut stream is a ValueError."""
+        data = self._engine.flush()
+        if not self._engine.eof:
+            raise ValueError("a compressed answer that is cut short")
+        return data
+
+
+async def read_all(upstream: Upstream, limit: int) -> bytes:
+    """The whole body, or a ValueError once it is longer than `limit` bytes."""
+    parts, size = [], 0
+    while data := await upstream.chunk():
+        size += len(data)
+        if size > limit:
+            upstream.close()
+            raise ValueError("a body longer than its limit")
+        parts.append(data)
+    return b"".join(parts)

@@ -1,0 +1,1 @@
+"""HTTP: who may call, the routes, and the server as a process."""

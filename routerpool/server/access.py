@@ -1,0 +1,172 @@
+"""Who may call: API keys and their planes, and the checks that keep web pages of strangers from calling for a person.
+
+A server without keys on a laptop is not safe by itself: any page in a browser can send requests to it. So the Host
+must be ours (DNS rebinding), a foreign Origin is refused (CSRF), and a body must be declared as JSON, which a page
+cannot do across origins without asking first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+from collections.abc import Mapping
+from typing import Literal
+
+from yarl import URL
+
+from routerpool.config.sections import ApiKey, ServerConfig
+from routerpool.errors import RequestError
+from routerpool.types import Caller, Privacy
+
+__all__ = ["Access", "Plane", "is_loopback"]
+
+Plane = Literal["open", "user", "admin"]
+"""What a route is: open to all (health), for those who ask models, for those who look after the router."""
+
+WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+MANY_NAMES = 64
+LOCAL_NAMES = frozenset({"localhost"})
+
+
+class Access:
+    """Decides on the matched route's plane and the request's headers, never on a path or a rebuilt URL."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._users = tuple(_caller(key, "user") for key in config.api_keys)
+        self._admins = tuple(_caller(key, "admin") for key in config.admin_keys)
+        self._hosts = LOCAL_NAMES | {name.lower() for name in config.allowed_hosts}
+        if not _is_address(config.host):
+            self._hosts |= {config.host.lower()}
+        self._good: set[str] = set()  # Host headers that were found to be ours
+        self._any_host = "*" in config.allowed_hosts
+        self.origins = frozenset(config.allowed_origins)
+
+    @property
+    def open(self) -> bool:
+        """Whether nobody is asked for a key."""
+        return not self._users and not self._admins
+
+    def check(self, method: str, headers: Mapping[str, str], plane: Plane, *, target: str | None = None) -> Caller:
+        """Who calls; a RequestError says why a request is not let in.
+
+        `target` is the host of the request line, where an absolute URL stands in it; it must be ours as well.
+        """
+        if not self._any_host:
+            self._check_host(headers.get("Host", ""))
+            if target is not None:
+                self._check_host(target)
+        if method in WRITES:
+            self._check_origin(headers)
+            if plane != "open":  # nothing that is open takes a body; who asks for a path we lack is told that
+                self._check_type(headers)
+        return ANYBODY if plane == "open" else self._identify(headers, plane)
+
+    def _check_host(self, host: str) -> None:
+        if host in self._good:
+            return
+        name = _host_name(host)
+        if name is None or not (name in self._hosts or _is_address(name)):
+            message = "this Host is not one of the server's names; add it to server.allowed_hosts if it is yours"
+            raise RequestError("misdirected_host", message)
+        if len(self._good) < MANY_NAMES:
+            self._good.add(host)
+
+    def _check_origin(self, headers: Mapping[str, str]) -> None:
+        origin = headers.get("Origin")
+        if origin is None:
+            if headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+                raise RequestError("forbidden_origin", FOREIGN)
+            return
+        if origin in self.origins or "*" in self.origins:
+            return
+        if origin == "null" or _authority(origin) != headers.get("Host", "").lower():
+            raise RequestError("forbidden_origin", FOREIGN)
+
+    def _check_type(self, headers: Mapping[str, str]) -> None:
+        declared = headers.get("Content-Type", "")
+        kind = declared if declared == "application/json" else declared.partition(";")[0].strip().lower()
+        if kind != "application/json" and not kind.endswith("+json"):
+            raise RequestError("unsupported_media_type", "send the body as `Content-Type: application/json`")
+        if "Content-Encoding" in headers and any(
+            name.lower() == "content-encoding" and value.strip().lower() != "identity"
+            for name, value in headers.items()
+        ):
+            raise RequestError("unsupported_media_type", "send the body uncompressed")
+
+    def _identify(self, headers: Mapping[str, str], plane: Plane) -> Caller:
+        if self.open:
+            return OPEN_ADMIN if plane == "admin" else ANYBODY
+        given = _credential(headers)
+        if given is None:
+            message = "send one of this server's keys as `Authorization: Bearer KEY`"
+            raise RequestError("missing_api_key", message)
+        digest = hashlib.sha256(given.encode("utf-8", "surrogateescape")).hexdigest()
+        found: Caller | None = None
+        for stored, caller in (*self._users, *self._admins):  # all of them, so that time tells nothing
+            if hmac.compare_digest(stored, digest):
+                found = caller
+        if found is None:
+            raise RequestError("invalid_api_key", "this key is not one of the server's")
+        if plane == "admin" and found.plane != "admin":
+            hint = "" if self._admins else "; none is configured, add one to server.admin_keys"
+            raise RequestError("admin_only", f"this route needs an admin key{hint}")
+        return found
+
+
+ANYBODY = Caller()
+OPEN_ADMIN = Caller(plane="admin")
+FOREIGN = "a web page of another origin sent this; add its origin to server.allowed_origins if it may"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a server bound to `host` can be reached from this machine only."""
+    if host.lower() in LOCAL_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _caller(key: ApiKey, plane: Literal["user", "admin"]) -> tuple[str, Caller]:
+    caller = Caller(id=key.name, plane=plane, profile=key.profile, privacy=key.privacy or Privacy.PUBLIC)
+    return key.sha256, caller
+
+
+def _credential(headers: Mapping[str, str]) -> str | None:
+    authorization = headers.get("Authorization")
+    if authorization is not None:
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() == "bearer" and token.strip():
+            return token.strip()
+    return headers.get("X-Api-Key") or None
+
+
+def _host_name(host: str) -> str | None:
+    """The name in a Host header, lower case, without its port; None when it is no plain host."""
+    if not host or any(sign in host for sign in "/@\\ ,"):
+        return None
+    name, colon, port = host.rpartition(":") if not host.endswith("]") else (host, "", "")
+    if not colon:
+        name = host
+    elif not port.isascii() or not port.isdigit():
+        return None
+    return name.lower()
+
+
+def _is_address(host: str) -> bool:
+    """An address cannot be rebound by anybody's name server, so any of our own will do."""
+    try:
+        ipaddress.ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
+    except ValueError:
+        return False
+    return True
+
+
+def _authority(origin: str) -> str:
+    try:
+        url = URL(origin)
+    except ValueError:
+        return ""
+    return origin.partition("://")[2].lower() if url.scheme in ("http", "https") else ""

@@ -1,0 +1,321 @@
+"""The HTTP server: the contract's routes over one router, alone or inside somebody's aiohttp application."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from routerpool.errors import RequestError, RouterpoolError
+from routerpool.hooks.isolation import locate
+from routerpool.planning.explanation import explain
+from routerpool.router import Router, Source, new_id
+from routerpool.server.access import Plane
+from routerpool.server.decisions import Decisions
+from routerpool.server.life import ROUTER, Life
+from routerpool.server.plugin_routes import CALLER, Inner
+from routerpool.server.responses import HttpSink, error_response, json_response, read_json
+from routerpool.server.switches import save_switch
+from routerpool.types import Caller, Candidate
+from routerpool.wire.request import parse_chat
+
+__all__ = ["CALLER", "ROUTER", "Server", "create_app", "setup"]
+
+log = logging.getLogger("routerpool.server")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+USER_ROUTES = frozenset(f"/v1/router/{name}" for name in ("explain", "profiles", "models", "policy/check"))
+"""Router routes for those who ask models; every other one under /v1/router/ is for admins."""
+
+OPENAI_PATHS = frozenset(
+    [
+        *("assistants", "audio", "batches", "completions", "containers", "conversations", "embeddings", "evals"),
+        *("files", "fine_tuning", "images", "messages", "moderations", "organization", "realtime", "responses"),
+        *("threads", "uploads", "vector_stores", "videos"),
+    ]
+)
+"""First words of the OpenAI and Anthropic paths that no plugin serves yet: 501, so that a client is told the truth."""
+
+TOLD = ", ".join(f"X-Router-{name}" for name in ("Provider", "Model", "Attempts", "Tried", "Profile", "Request-Id"))
+"""Our headers, so that a page of an allowed origin may read them."""
+
+
+def create_app(config: Source | Router = None) -> web.Application:
+    """An application that serves a router under the config's base path. What is wrong is one ConfigError."""
+    app = web.Application()
+    server = serving(config)
+    server.attach(app, server.router.config.server.base_path.rstrip("/"), root=True)
+    return app
+
+
+def setup(app: web.Application, config: Source | Router = None, *, prefix: str = "") -> Router:
+    """Mount a router into an application under `prefix` ("" is its root) and tie its life to the application's.
+
+    The routes are the application's own: its middlewares see them, its limits and its runner's settings hold, except
+    that bodies may be as large as `limits.request_bytes` says. `/` stays the application's.
+    """
+    server = serving(config)
+    server.mount(app, prefix)
+    return server.router
+
+
+def serving(source: Source | Router) -> Server:
+    """The handlers of a router; those of one that is made here can be reloaded."""
+    if isinstance(source, Router):
+        return Server(source)
+    return Server(Router.of(source), load=lambda: Router.of(source))
+
+
+class Server(Life):
+    """The handlers of a router."""
+
+    def mount(self, app: web.Application, prefix: str) -> None:
+        """Add the routes under a prefix in somebody's application; with "" its root stays its own."""
+        if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
+            raise ValueError(f"the prefix must begin with a slash and not end with one, such as /llm, not {prefix!r}")
+        self.attach(app, prefix, root=bool(prefix))
+
+    def attach(self, app: web.Application, prefix: str, *, root: bool) -> None:
+        """Add the routes and the router's life to an application."""
+        decisions = Decisions(self)
+        routes: list[tuple[str, str, Inner, Plane]] = [
+            ("GET", "/health", self.health, "open"),
+            ("GET", "/v1/models", self.models, "user"),
+            ("GET", "/v1/models/{model:.+}", self.model, "user"),
+            ("POST", "/v1/chat/completions", self.chat, "user"),
+            ("GET", "/v1/router/status", self.status, "admin"),
+            ("GET", "/v1/router/models", self.candidates, "user"),
+            ("POST", "/v1/router/explain", self.explain, "user"),
+            ("POST", "/v1/router/decide", decisions.decide, "user"),
+            ("POST", "/v1/router/report", decisions.report, "user"),
+            ("GET", "/v1/router/profiles", self.profiles, "user"),
+            ("GET", "/v1/router/plugins", self.plugins, "admin"),
+            ("PUT", "/v1/router/plugins/{name}", self.switch, "admin"),
+            ("POST", "/v1/router/reload", self.reload_route, "admin"),
+        ]
+        for method, path, inner, plane in routes:
+            handler = self.guarded(inner, plane)
+            app.router.add_route(method, prefix + path, handler)
+            if method == "GET":
+                app.router.add_route("HEAD", prefix + path, handler)
+        for method, path in self.generation.plugin_routes:
+            admin = path.startswith("/v1/router/") and path not in USER_ROUTES
+            handler = self.guarded(self._plugin_route(method, path), "admin" if admin else "user")
+            app.router.add_route(method, prefix + path, handler)
+            if method == "GET" and ("HEAD", path) not in self.generation.plugin_routes:
+                app.router.add_route("HEAD", prefix + path, handler)
+        if root:
+            for path in (f"{prefix}/", prefix) if prefix else ("/",):
+                app.router.add_get(path, self.guarded(self.root, "open"))
+        app.router.add_route("*", prefix + "/v1/{tail:.*}", self.guarded(self.missing, "open"))
+        self.live(app)
+
+    def _plugin_route(self, method: str, path: str) -> Inner:
+        async def inner(request: web.Request, caller: Caller) -> web.StreamResponse:
+            handler = self.generation.plugin_routes.get((method, path))
+            if handler is None:
+                raise RequestError("not_found", "the plugin that served this path is no longer there")
+            return await handler(request, caller)
+
+        return inner
+
+    def guarded(self, inner: Inner, plane: Plane) -> Handler:
+        """A handler behind the access checks, whose errors are OpenAI error objects and never tracebacks."""
+
+        async def handler(request: web.Request) -> web.StreamResponse:
+            headers = request.headers
+            cors = self._cors(headers.get("Origin"))
+            try:
+                target = request.host if "Host" in headers else None
+                caller = self.generation.access.check(request.method, headers, plane, target=target)
+                response = await inner(request, caller)
+            except RequestError as error:
+                return error_response(error, cors, tell=self.generation.tell)
+            except web.HTTPException:
+                raise
+            except Exception as error:
+                log.error("%s %s failed: %s", request.method, request.path, locate(error))
+                message = "a defect of routerpool; its log names the place"
+                return error_response(RequestError("internal_error", message), cors)
+            if cors and not response.prepared:
+                response.headers.update(cors)
+            return response
+
+        return handler
+
+    def _cors(self, origin: str | None) -> dict[str, str]:
+        if origin is None:
+            return {}
+        origins = self.generation.access.origins
+        if origin not in origins and "*" not in origins:
+            return {}
+        return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": TOLD, "Vary": "Origin"}
+
+    # For those who ask models
+
+    async def chat(self, request: web.Request, caller: Caller) -> web.StreamResponse:
+        """`POST /v1/chat/completions`: an answer, plain or streamed."""
+        self.open_for_requests()
+        generation, request_id = self.generation, new_id()
+        sink = HttpSink(request, self.watch, self._cors(request.headers.get("Origin")), tell=generation.tell)
+        try:
+            if (refused := generation.router.admission.refusal()) is not None:
+                await generation.router.turn_away(refused, request_id, caller)
+            body = await read_json(request, generation.limit)
+            asked = parse_chat(body, request_id=request_id, headers=request.headers.items(), caller=caller)
+            await generation.router.handle(asked, sink)
+        except RequestError as error:
+            error.request_id = request_id
+            raise
+        finally:
+            self.watch.remove(sink)
+        if sink.response is None:
+            raise RequestError("internal_error", "no answer was made")
+        return sink.response
+
+    async def models(self, request: web.Request, caller: Caller) -> web.Response:
+        """`GET /v1/models`: auto, profiles, aliases, then candidates."""
+        return json_response({"object": "list", "data": list(self._listed().values())})
+
+    async def model(self, request: web.Request, caller: Caller) -> web.Response:
+        """`GET /v1/models/{model}`: one of these."""
+        name = request.match_info["model"]
+        found = self._listed().get(name)
+        if found is None:
+            raise RequestError("model_not_found", f"there is no model called {name!r}", param="model")
+        return json_response(found)
+
+    def _listed(self) -> dict[str, dict[str, Any]]:
+        config = self.router.config
+        names = ["auto", *(f"routerpool/{name}" for name in config.profiles)]
+        names += [alias for alias in config.aliases if not set(alias) & set("*?[")]
+        listed = {name: _model_entry(name, "routerpool") for name in names}
+        for candidate in self.router.catalog.snapshot.candidates:
+            provider, owner = self.router.providers[candidate.provider], self.router.owners[candidate.provider]
+            if owner.enabled and provider.idle() is None:
+                entry = _model_entry(candidate.key, candidate.provider)
+                if candidate.model.context is not None:
+                    entry["context_window"] = candidate.model.context
+                listed.setdefault(candidate.key, entry)
+        return listed
+
+    async def explain(self, request: web.Request, caller: Caller) -> web.Response:
+        """`POST /v1/router/explain`: the plan for a chat body; nothing is sent anywhere."""
+        body = await read_json(request, self.generation.limit)
+        asked = parse_chat(body, request_id=new_id(), headers=request.headers.items(), caller=caller)
+        plan, _ = await self.router.planner.plan(asked)
+        return json_response(explain(plan))
+
+    async def profiles(self, request: web.Request, caller: Caller) -> web.Response:
+        """`GET /v1/router/profiles`: the ways to choose, by name."""
+        return json_response({"default": self.router.config.default_profile, "profiles": self.router.profiles()})
+
+    async def candidates(self, request: web.Request, caller: Caller) -> web.Response:
+        """`GET /v1/router/models`: every candidate with what is known of it."""
+        router = self.router
+        entries = [
+            _candidate_entry(candidate, router.providers[candidate.provider].idle())
+            for candidate in router.catalog.snapshot.candidates
+        ]
+        return json_response({"candidates": entries})
+
+    # For those who look after the router
+
+    async def status(self, request: web.Request, caller: Caller) -> web.Response:
+        """`GET /v1/router/status`: how things stand in this process; `worker` says which one it is."""
+        told = await self.router.status()
+        worker = self.control.worker if self.control is not None else "1 of 1"
+        return json_response({"worker": worker, "generation": self.generation.number, **told})
+
+    async def plugins(self, request: web.Request, caller: Caller) -> web.Response:
+        """`GET /v1/router/plugins`: those that the configuration names."""
+        return json_response({"plugins": self.router.plugins()})
+
+    async def switch(self, request: web.Request, caller: Caller) -> web.Response:
+        """`PUT /v1/router/plugins/{name}`: `{"enabled": true|false, "persist": true|false}`, for all workers."""
+        name = request.match_info["name"]
+        body = await read_json(request, 1 << 16)
+        enabled = body.get("enabled") if isinstance(body, dict) else None
+        persist = body.get("persist", False) if isinstance(body, dict) else None
+        if not isinstance(enabled, bool) or not isinstance(persist, bool) or not set(body) <= {"enabled", "persist"}:
+            message = 'send {"enabled": true} or {"enabled": false}, and "persist": true to keep it over restarts'
+            raise RequestError("invalid_request", message, param="enabled")
+        if name not in self.router.hooks.instances:
+            raise RequestError("not_found", f"no plugin is called {name!r}; GET /v1/router/plugins lists them")
+        if persist:
+            await save_switch(self.router.store, name, enabled)
+        self.switch_plugin(name, enabled)
+        if self.control is not None:
+            self.control.tell({"do": "switch", "name": name, "enabled": enabled})
+        lasts = "over reloads and restarts" if persist else "until the next reload or restart"
+        return json_response({**self.router.hooks.instances[name].describe(), "persist": persist, "lasts": lasts})
+
+    async def reload_route(self, request: web.Request, caller: Caller) -> web.Response:
+        """`POST /v1/router/reload`: read the configuration again, in every worker, or keep what is."""
+        try:
+            told = await self.reload()
+        except RequestError:
+            raise
+        except RouterpoolError as error:
+            problems = str(error).splitlines()
+            message = "the new configuration is not taken, the old one stays: " + "; ".join(problems)
+            raise RequestError("invalid_request", message, details={"problems": problems}) from None
+        if self.control is not None:
+            self.control.tell({"do": "reload"})
+        worker = self.control.worker if self.control is not None else "1 of 1"
+        return json_response({"reloaded": True, "worker": worker, **told})
+
+    # For everybody
+
+    async def health(self, request: web.Request, caller: Caller) -> web.Response:
+        """`GET /health`: 200 while requests are taken."""
+        if self.draining:
+            return json_response({"status": "shutting_down"}, 503)
+        return json_response({"status": "ok"})
+
+    async def root(self, request: web.Request, caller: Caller) -> web.Response:
+        """`/`: a line for people and for clients that look whether somebody is there."""
+        return web.Response(
+            text="routerpool is here; point your client's base URL at this address with /v1 behind it\n"
+        )
+
+    async def missing(self, request: web.Request, caller: Caller) -> web.Response:
+        """Every other path under /v1: 501 for what OpenAI has, else 404, and the answer to a browser's preflight."""
+        if request.method == "OPTIONS" and self._cors(request.headers.get("Origin")):
+            allowed = {
+                "Access-Control-Allow-Methods": "GET, POST, PUT, DELETE",
+                "Access-Control-Allow-Headers": request.headers.get("Access-Control-Request-Headers", "*"),
+                "Access-Control-Max-Age": "600",
+            }
+            return web.Response(status=204, headers=allowed)
+        tail = request.match_info["tail"]
+        if tail.partition("/")[0] in OPENAI_PATHS:
+            raise RequestError("not_implemented", f"no enabled plugin serves /v1/{tail}; see `routerpool plugins`")
+        raise RequestError("not_found", f"there is no {request.method} /v1/{tail}")
+
+
+def _model_entry(name: str, owner: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": owner}
+
+
+def _candidate_entry(candidate: Candidate, idle: str | None) -> dict[str, Any]:
+    model = candidate.model
+    return {
+        "candidate": candidate.key,
+        "provider": candidate.provider,
+        "model": model.id,
+        "display_name": model.display_name,
+        "context": model.context,
+        "max_output": model.max_output,
+        "tier": model.tier.name.lower() if model.tier else None,
+        "rank": model.rank,
+        "free": model.free,
+        "local": model.local,
+        "data_policy": model.data_policy,
+        "capabilities": dict(model.capabilities),
+        "tags": sorted(model.tags),
+        "idle": idle,
+    }

@@ -1,0 +1,204 @@
+"""Decisions over HTTP: what `decide` answers, what a host may say to `report`, and the two handlers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+from attrs import evolve
+from multidict import CIMultiDict
+
+from routerpool.engine.handover import OVER, Handover, Told
+from routerpool.errors import RequestError, nearest
+from routerpool.planning.explanation import ranked_rows, veto_rows
+from routerpool.router import new_id
+from routerpool.server.life import Life
+from routerpool.server.responses import json_response, read_json
+from routerpool.types import Answer, Caller, Candidate, Failure, FailureKind, Outcome
+from routerpool.wire.answers import dumps, loads, read_usage
+from routerpool.wire.request import parse_chat
+
+__all__ = ["Decisions"]
+
+WORKER = re.compile("[0-9]{1,4}")
+"""How a decision's id names the worker that made it."""
+
+
+WAYS = ("usage", "failure", "answer", "outcome")
+FIELDS = frozenset({"id", "candidate", "first_byte_ms", *WAYS})
+FAILURE_FIELDS = frozenset({"kind", "status", "headers", "body", "retry_after", "first_byte_sent"})
+
+
+class Decisions:
+    """The handlers of a server for hosts that forward by themselves."""
+
+    def __init__(self, server: Life) -> None:
+        self.server = server
+
+    async def decide(self, request: web.Request, caller: Caller) -> web.Response:
+        """`POST /v1/router/decide`: whom a host should ask for a chat body that it forwards itself."""
+        self.server.open_for_requests()
+        generation, request_id = self.server.generation, new_id()
+        try:
+            body = await read_json(request, generation.limit)
+            asked = parse_chat(body, request_id=request_id, headers=request.headers.items(), caller=caller)
+            plan = await generation.router.plan(asked)
+        except RequestError as error:
+            error.request_id = request_id
+            raise
+        return json_response(decided(plan, self._id(plan)))
+
+    async def report(self, request: web.Request, caller: Caller) -> web.Response:
+        """`POST /v1/router/report`: how an attempt went that `decide` has asked for; whom to ask next."""
+        server = self.server
+        body = await read_json(request, server.generation.limit)
+        if not isinstance(body, dict) or not isinstance(body.get("id"), str):
+            raise RequestError("invalid_request", "`id` must be the id that `decide` has given", param="id")
+        decision, _, worker = body["id"].partition("-")
+        if server.control is not None and WORKER.fullmatch(worker) and int(worker) != server.control.number:
+            answer = await server.control.forward(int(worker), request, dumps(body))
+            if answer is not None:
+                return answer
+        for router in (*server.retiring, server.router):  # a decision ends in the generation in which it was made
+            plan = router.handovers.find(decision)
+            if plan is not None and plan.plan.request.caller.id == caller.id:
+                told, candidate, first_byte_ms = parse_report(body, plan)
+                await router.report(plan, told, candidate=candidate, first_byte_ms=first_byte_ms)
+                return json_response(reported(plan, self._id(plan)))
+        raise RequestError("not_found", f"no decision {body['id'][:80]!a} is open: {OVER}", param="id")
+
+    def _id(self, plan: Handover) -> str:
+        """A decision's id, which also names the worker that made it: only that one can take reports on it."""
+        control = self.server.control
+        return plan.id if control is None else f"{plan.id}-{control.number}"
+
+
+def decided(plan: Handover, decision: str) -> dict[str, Any]:
+    """A handed-over plan as JSON values: whom to ask now, the others in order with their terms, and who is ruled out.
+
+    What hangs on the request alone (tokens, session, cost) is `explain`'s to tell; a host that forwards has no time.
+    """
+    features = plan.features
+    return {
+        "id": decision,
+        **_turn(plan),
+        "report_within_seconds": plan.seconds,
+        "profile": plan.plan.profile,
+        "privacy": features.privacy.name.lower(),
+        "findings": [{"rule": f.rule, "part": f.part, "redacted": f.redacted} for f in features.findings],
+        "ranked": ranked_rows(plan.plan),
+        "vetoes": veto_rows(plan.plan),
+    }
+
+
+def reported(plan: Handover, decision: str) -> dict[str, Any]:
+    """What a report has brought: whom to ask next, or what the client gets."""
+    return {"id": decision, "over": plan.assignment is None, **_turn(plan)}
+
+
+def _turn(plan: Handover) -> dict[str, Any]:
+    turn: dict[str, Any] = {"candidate": _candidate(plan.candidate)}
+    if plan.changed:  # what plugins have taken out of the client's own body must not leave
+        turn["body"] = plan.body
+    if plan.answer is not None:
+        turn["answer"] = _json(plan.answer)
+    if plan.error is not None:
+        turn |= plan.error.body()
+    return turn
+
+
+def _candidate(candidate: Candidate | None) -> dict[str, Any] | None:
+    if candidate is None:
+        return None
+    return {"candidate": candidate.key, "provider": candidate.provider, "model": candidate.model.id}
+
+
+def _json(answer: Answer) -> Any:
+    try:
+        return loads(answer.body)
+    except ValueError:
+        return answer.body.decode("utf-8", "replace")
+
+
+def parse_report(body: Mapping[str, Any], plan: Handover) -> tuple[Told, str | None, float | None]:
+    """What was told, who was asked if somebody else, and when the first byte came; what is wrong is a RequestError."""
+    for name in body:
+        if name not in FIELDS:
+            raise _wrong(name, f"is no field of a report{nearest(name, FIELDS)}")
+    given = [name for name in WAYS if body.get(name) is not None]
+    if len(given) != 1:
+        raise RequestError("invalid_request", f"a report says one of {', '.join(WAYS)}")
+    candidate = body.get("candidate")
+    if candidate is not None and not isinstance(candidate, str):
+        raise _wrong("candidate", "must be the key of a candidate, such as groq/gpt-oss-120b")
+    first = body.get("first_byte_ms")
+    if first is not None and (isinstance(first, bool) or not isinstance(first, int | float) or not 0 <= first < 1e9):
+        raise _wrong("first_byte_ms", "must be a number of milliseconds")
+    way, told = given[0], body[given[0]]
+    return _failure(told, plan) if way == "failure" else READERS[way](told), candidate, first
+
+
+def _usage(told: Any) -> Told:
+    usage = read_usage({"usage": told}) if isinstance(told, Mapping) else None
+    if usage is None:
+        raise _wrong("usage", "must be the usage object of a chat completion")
+    return usage
+
+
+def _answer(told: Any) -> Told:
+    if not isinstance(told, Mapping):
+        raise _wrong("answer", "must be the provider's whole answer, an object")
+    return Answer(status=200, content_type="application/json", body=dumps(told))
+
+
+def _outcome(told: Any) -> Told:
+    try:
+        return Outcome(told)
+    except ValueError:
+        raise _wrong("outcome", "must be one of " + ", ".join(Outcome)) from None
+
+
+def _failure(told: Any, plan: Handover) -> Told:
+    """A failure by its kind, or by the provider's own answer; in our words, since a host's may quote a prompt."""
+    if not isinstance(told, Mapping) or not FAILURE_FIELDS.issuperset(told):
+        raise _wrong("failure", "must be an object with some of " + ", ".join(sorted(FAILURE_FIELDS)))
+    sent = told.get("first_byte_sent", False)
+    if not isinstance(sent, bool):
+        raise _wrong("failure.first_byte_sent", "must be true or false")
+    if plan.assignment is None:
+        raise RequestError("invalid_request", OVER)
+    name, status, kind = plan.assignment.candidate.provider, told.get("status"), told.get("kind")
+    if kind is None and not isinstance(status, bool) and isinstance(status, int) and 100 <= status <= 999:
+        return evolve(plan.assignment.failure(status, _headers(told), _text(told)), first_byte_sent=sent)
+    try:
+        kind = FailureKind(str(kind))
+    except ValueError:
+        raise _wrong("failure", "needs the `status` of the answer, or a `kind` of " + ", ".join(FailureKind)) from None
+    wait = told.get("retry_after")
+    if wait is not None and (isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 <= wait < 1e9):
+        raise _wrong("failure.retry_after", "must be a number of seconds")
+    message = f"{name}: {kind.value}, as its host says"
+    return Failure(kind=kind, message=message, retry_after=wait, first_byte_sent=sent)
+
+
+def _headers(told: Mapping[str, Any]) -> Mapping[str, str]:
+    headers = told.get("headers") or {}
+    if not isinstance(headers, Mapping) or not all(isinstance(value, str) for value in headers.values()):
+        raise _wrong("failure.headers", "must be an object of texts")
+    return CIMultiDict(headers)
+
+
+def _text(told: Mapping[str, Any]) -> bytes:
+    body = told.get("body")
+    if body is None:
+        return b""
+    return body.encode("utf-8", "replace") if isinstance(body, str) else dumps(body)
+
+
+READERS = {"usage": _usage, "answer": _answer, "outcome": _outcome}
+
+
+def _wrong(name: str, what: str) -> RequestError:
+    return RequestError("invalid_request", f"`{name}` {what}", param=name)

@@ -1,0 +1,208 @@
+"""What the server says over HTTP: answers and streams with the truth about routing in their headers, and errors."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import web
+from aiohttp.http import HttpProcessingError
+
+from routerpool.engine.journey import Served
+from routerpool.errors import RequestError
+from routerpool.types import Answer
+from routerpool.wire.answers import TooManyValuesError, dumps, error_event, loads
+from routerpool.wire.sse import DONE
+
+__all__ = ["HttpSink", "Watch", "error_response", "json_response", "read_json", "routing_headers"]
+
+REQUEST_VALUES = 250_000
+"""The most values in a client's JSON: texts are one each, so a request has some thousands."""
+
+BODY_SECONDS = 30.0
+"""How long a client may pause in the middle of its body."""
+
+LOOK_SECONDS = 0.1
+"""How often we look whether clients are still there; an upstream is cut within this time of their going."""
+
+
+class Watch:
+    """Sees clients leave, without relying on the host application to cancel handlers: one timer for all of them."""
+
+    def __init__(self) -> None:
+        self._open: dict[HttpSink, Callable[[str], None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, sink: HttpSink, leave: Callable[[str], None]) -> None:
+        """Call `leave("client_gone")` once the client of this sink is gone."""
+        self._open[sink] = leave
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+
+    def remove(self, sink: HttpSink) -> None:
+        """The request is over."""
+        self._open.pop(sink, None)
+
+    def close(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        for sink, leave in tuple(self._open.items()):
+            transport = sink.request.transport
+            if transport is None or transport.is_closing():
+                self.remove(sink)
+                leave("client_gone")
+        if self._open:
+            self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+
+
+class EventStream(web.StreamResponse):
+    """A stream whose head goes out together with its first events, which are here when it is opened."""
+
+    _send_headers_immediately = False  # aiohttp's own switch: its plain Response has it off, and StreamResponse on
+
+
+class HttpSink:
+    """Sends an answer to one HTTP client in the chat-completions dialect."""
+
+    def __init__(self, request: web.Request, watch: Watch, extra: Mapping[str, str], *, tell: bool = True) -> None:
+        self.request = request
+        self._watch = watch
+        self._extra = extra
+        self._tell = tell
+        self.response: web.StreamResponse | None = None
+        self.write: Callable[[bytes], Awaitable[None]]
+        """Sends whole events once the stream is open: the response's own way, since every chunk takes it."""
+
+    def watch(self, leave: Callable[[str], None]) -> None:
+        """Have the client watched."""
+        self._watch.add(self, leave)
+
+    async def plain(self, answer: Answer, served: Served) -> None:
+        """Make the response; aiohttp sends it when the handler returns."""
+        headers = {"Content-Type": _header(answer.content_type), **self._headers(served)}
+        self.response = web.Response(status=answer.status, body=answer.body, headers=headers)
+
+    async def open(self, served: Served) -> None:
+        """Send the head of an event stream."""
+        response = EventStream(
+            headers={
+                "Content-Type": "text/event-stream; charset=utf-8",
+                "Cache-Control": "no-cache",
+                "X-Accel-Buffering": "no",
+                **self._headers(served),
+            }
+        )
+        self.response = response
+        await response.prepare(self.request)
+        self.write = response.write
+
+    async def fail(self, error: RequestError) -> None:
+        """Say what broke, and end without the terminal marker."""
+        await self._end(error_event(error))
+
+    async def close(self, rest: bytes) -> None:
+        """Send what is left, the terminal marker and the end of the body in one piece."""
+        await self._end(rest + DONE)
+
+    async def _end(self, last: bytes) -> None:
+        if self.response is not None:
+            await self.response.write_eof(last)
+
+    def _headers(self, served: Served) -> dict[str, str]:
+        told = routing_headers(served) if self._tell else {"X-Router-Request-Id": served.request_id}
+        return {**told, **self._extra}
+
+
+def routing_headers(served: Served) -> dict[str, str]:
+    """Who answers and who was tried, in the headers in which every answer tells it."""
+    headers = {"X-Router-Request-Id": served.request_id}
+    if served.candidate is not None:
+        headers["X-Router-Provider"] = _header(served.candidate.provider)
+        headers["X-Router-Model"] = _header(served.candidate.model.id)
+    headers["X-Router-Attempts"] = str(served.attempts)
+    headers["X-Router-Profile"] = _header(served.profile)
+    if served.tried:
+        headers["X-Router-Tried"] = _header(served.tried)
+    return headers
+
+
+def _header(value: str) -> str:
+    """A value that cannot break out of its header: printable ASCII, the rest percent-encoded, at most 1,000 signs."""
+    if not (value.isascii() and value.isprintable()):
+        value = quote(value, safe=" /:;,.=+@()")
+    return value[:1000]
+
+
+def error_response(error: RequestError, extra: Mapping[str, str], *, tell: bool = True) -> web.Response:
+    """An error of ours in OpenAI's form, with a true Retry-After where waiting helps."""
+    headers = dict(extra)
+    if error.request_id is not None:
+        headers["X-Router-Request-Id"] = error.request_id
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(math.ceil(error.retry_after), 1))
+    attempts = error.details.get("attempts")
+    if tell and isinstance(attempts, list):
+        headers["X-Router-Attempts"] = str(len(attempts))
+        headers["X-Router-Tried"] = _header(", ".join(f"{a['candidate']}:{a['kind']}" for a in attempts))
+    if tell and error.details.get("profile"):
+        headers["X-Router-Profile"] = _header(error.details["profile"])
+    headers["Content-Type"] = "application/json"
+    return web.Response(status=error.status, body=dumps(error.body()), headers=headers)
+
+
+def json_response(value: Any, status: int = 200) -> web.Response:
+    """A JSON document of our own."""
+    return web.Response(status=status, body=dumps(value), content_type="application/json")
+
+
+async def read_json(request: web.BaseRequest, limit: int) -> Any:
+    """The parsed body, at most `limit` bytes of it, whatever the host application's own limit is."""
+    declared = request.content_length
+    if declared is not None and declared > limit:
+        raise _too_large(limit)
+    try:
+        body = await _whole_body(request, limit)
+    except TimeoutError:
+        raise RequestError("invalid_json", f"nothing more of the body came within {BODY_SECONDS:g} s") from None
+    except ConnectionError:
+        raise RequestError("client_gone", "the client left before the end of its request") from None
+    except (web.RequestPayloadError, HttpProcessingError):
+        raise RequestError("invalid_json", "the body is not framed as its headers say") from None
+    try:
+        return loads(body, REQUEST_VALUES)
+    except TooManyValuesError as error:
+        raise RequestError("request_too_large", f"the body holds {error}") from None
+    except ValueError:
+        raise RequestError("invalid_json", "the body is not valid JSON") from None
+
+
+async def _whole_body(request: web.BaseRequest, limit: int) -> bytes | bytearray:
+    content, body = request.content, b""
+    if content.at_eof():  # a middleware of the host has read it before us
+        body = await request.read()
+    elif content.is_eof():  # all of it is here: nothing will be waited for
+        body = await content.read()
+    if body or content.at_eof():
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
+    grown, loop = bytearray(), asyncio.get_running_loop()
+    async with asyncio.timeout(BODY_SECONDS) as pause:
+        while part := await content.readany():
+            grown += part
+            if len(grown) > limit:
+                raise _too_large(limit)
+            pause.reschedule(loop.time() + BODY_SECONDS)
+    return grown
+
+
+def _too_large(limit: int) -> RequestError:
+    return RequestError("request_too_large", f"the body is larger than {limit} bytes (limits.request_bytes)")

@@ -1,0 +1,1 @@
+"""The chat-completions format, both ways: pure functions over bytes and parsed JSON."""
