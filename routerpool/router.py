@@ -47,7 +47,7 @@ from routerpool.types import (
     Report,
     Usage,
 )
-from routerpool.wire.answers import dumps, loads
+from routerpool.wire.json import dumps, loads
 from routerpool.wire.request import parse_chat
 
 __all__ = ["Router", "Source"]

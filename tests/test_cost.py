@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from routerpool.planning.cost import cost_of
 from routerpool.types import Failure, FailureKind, Prices, Usage
-from routerpool.wire.answers import dumps, read_usage
+from routerpool.wire.json import dumps
 from routerpool.wire.stream import Stream
+from routerpool.wire.usage import read_usage
 
 law = settings(max_examples=200, deadline=None)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from routerpool.errors import RequestError
 from routerpool.privacy.parts import Part, parts_of, rewritten
 from routerpool.types import ChatRequest, Hints, Native
-from routerpool.wire.answers import dumps
+from routerpool.wire.json import dumps
 from routerpool.wire.request import parse_chat, sent_body
 
 MARK = "mark-7f3a"

@@ -58,7 +58,8 @@ from routerpool.hooks.detection import zero_config
 from routerpool.hooks.loading import Installed
 from routerpool.testing import Witness, make_router
 from routerpool.testing.upstream import Upstream
-from routerpool.wire.answers import dumps, error_event
+from routerpool.wire.errors import error_event
+from routerpool.wire.json import dumps
 from routerpool.wire.sse import DONE
 
 from .house import CHAT, House, house, until

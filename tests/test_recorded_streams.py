@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from routerpool.types import Failure, FailureKind
-from routerpool.wire.answers import loads
+from routerpool.wire.json import loads
 from routerpool.wire.stream import State, Stream
 
 from .house import shared

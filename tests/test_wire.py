@@ -12,20 +12,11 @@ from hypothesis import strategies as st
 from routerpool.errors import CODES, RequestError
 from routerpool.providers.failures import failure_of_answer
 from routerpool.types import FailureKind, Usage
-from routerpool.wire.answers import (
-    ErrorText,
-    TooManyValuesError,
-    answer_opening,
-    delta_of,
-    dumps,
-    error_event,
-    event_bytes,
-    join_opening,
-    loads,
-    read_error,
-    read_usage,
-)
+from routerpool.wire.answers import answer_opening, delta_of, join_opening
+from routerpool.wire.errors import ErrorText, error_event, read_error
+from routerpool.wire.json import TooManyValuesError, dumps, event_bytes, loads
 from routerpool.wire.sse import event_data, split_events
+from routerpool.wire.usage import read_usage
 
 law = settings(max_examples=100, deadline=None)
 

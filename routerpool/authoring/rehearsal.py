@@ -42,7 +42,7 @@ from routerpool.types import (
     UsageRecord,
     Veto,
 )
-from routerpool.wire.answers import dumps
+from routerpool.wire.json import dumps
 
 __all__ = ["REHEARSED", "rehearse"]
 

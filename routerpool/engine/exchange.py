@@ -19,8 +19,11 @@ from routerpool.protocols import Provider, Rewriter, Upstream
 from routerpool.providers.failures import failure_of_exception
 from routerpool.providers.upstream import read_all
 from routerpool.types import Answer, Attempt, ChatRequest, Failure, FailureKind, Opening, Outcome, Usage
-from routerpool.wire.answers import answer_opening, loads, read_error, read_usage
+from routerpool.wire.answers import answer_opening
+from routerpool.wire.errors import read_error
+from routerpool.wire.json import loads
 from routerpool.wire.stream import State, Stream
+from routerpool.wire.usage import read_usage
 
 __all__ = ["CLIENT_LEFT", "Exchange"]
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from routerpool.hooks.calling import Hooks, Impl
 from routerpool.hooks.isolation import locate, ours_to_end
 from routerpool.protocols import Rewriter
-from routerpool.wire.answers import dumps, event_bytes, loads
+from routerpool.wire.json import dumps, event_bytes, loads
 from routerpool.wire.sse import event_data, split_events
 
 __all__ = ["Disclosure", "Rewriting"]

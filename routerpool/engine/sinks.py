@@ -9,7 +9,7 @@ from typing import Any
 from routerpool.engine.journey import Served
 from routerpool.errors import AnswerError, RequestError
 from routerpool.types import Answer
-from routerpool.wire.answers import loads
+from routerpool.wire.json import loads
 from routerpool.wire.sse import event_data, split_events
 
 __all__ = ["EventSink", "PlainSink", "parsed_error"]

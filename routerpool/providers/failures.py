@@ -18,7 +18,8 @@ from attrs import frozen
 
 from routerpool.providers.resets import DEFAULT_SPECS, HeaderSpec, pool_marker, read_reset, until_midnight, zone
 from routerpool.types import Answer, Failure, FailureKind
-from routerpool.wire.answers import loads, read_error
+from routerpool.wire.errors import read_error
+from routerpool.wire.json import loads
 
 __all__ = ["CALLER_KINDS", "Pattern", "failure_of_answer", "failure_of_exception"]
 

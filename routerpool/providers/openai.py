@@ -34,7 +34,7 @@ from routerpool.types import (
     Probe,
     Report,
 )
-from routerpool.wire.answers import loads
+from routerpool.wire.json import loads
 from routerpool.wire.request import sent_body, serialised
 
 __all__ = [

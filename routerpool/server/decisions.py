@@ -17,8 +17,9 @@ from routerpool.router import new_id
 from routerpool.server.life import Life
 from routerpool.server.responses import json_response, read_json
 from routerpool.types import Answer, Caller, Candidate, Failure, FailureKind, Outcome
-from routerpool.wire.answers import dumps, loads, read_usage
+from routerpool.wire.json import dumps, loads
 from routerpool.wire.request import parse_chat
+from routerpool.wire.usage import read_usage
 
 __all__ = ["Decisions"]
 

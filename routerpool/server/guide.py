@@ -28,7 +28,7 @@ from routerpool.router import Router, Source, new_id
 from routerpool.server.app import Server, serving
 from routerpool.server.responses import REQUEST_VALUES, HttpSink, error_response
 from routerpool.types import Attempt, Caller, ChatRequest
-from routerpool.wire.answers import TooManyValuesError, loads
+from routerpool.wire.json import TooManyValuesError, loads
 from routerpool.wire.request import parse_chat
 
 __all__ = ["ASSIGNMENT", "middleware"]

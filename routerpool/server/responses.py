@@ -14,7 +14,8 @@ from aiohttp.http import HttpProcessingError
 from routerpool.engine.journey import Served
 from routerpool.errors import RequestError
 from routerpool.types import Answer
-from routerpool.wire.answers import TooManyValuesError, dumps, error_event, loads
+from routerpool.wire.errors import error_event
+from routerpool.wire.json import TooManyValuesError, dumps, loads
 from routerpool.wire.sse import DONE
 
 __all__ = ["HttpSink", "Watch", "error_response", "json_response", "read_json", "routing_headers"]

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 from routerpool.testing.routers import make_router
 from routerpool.testing.strategy_contract import ODD_CANDIDATES, ODD_REQUESTS
 from routerpool.types import Attempt, ChatRequest
-from routerpool.wire.answers import dumps
+from routerpool.wire.json import dumps
 
 __all__ = ["Change", "MutatorContract"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from routerpool.errors import RequestError, nearest
 from routerpool.types import NO_HINTS, Caller, ChatRequest, Hints, Privacy
-from routerpool.wire.answers import dumps
+from routerpool.wire.json import dumps
 
 __all__ = ["needs_of", "parse_chat", "read_hints", "sent_body", "serialised", "session_of"]
 

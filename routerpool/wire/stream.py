@@ -14,8 +14,11 @@ from itertools import takewhile
 from typing import Any
 
 from routerpool.types import Failure, FailureKind, Opening, Usage
-from routerpool.wire.answers import delta_of, join_opening, loads, read_error, read_usage
+from routerpool.wire.answers import delta_of, join_opening
+from routerpool.wire.errors import read_error
+from routerpool.wire.json import loads
 from routerpool.wire.sse import Cutter, event_data, split_events
+from routerpool.wire.usage import read_usage
 
 __all__ = ["State", "Stream"]
 

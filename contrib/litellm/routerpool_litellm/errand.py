@@ -15,7 +15,7 @@ from routerpool import Answer, Caller, ChatRequest, Failure, FailureKind, Reques
 from routerpool.engine.handover import Assignment, Handover
 from routerpool.engine.journey import Served
 from routerpool.privacy.guard import may_see
-from routerpool.wire.answers import loads
+from routerpool.wire.json import loads
 from routerpool_litellm.asked import asked_of, caller_of, headers_of, request_of
 from routerpool_litellm.deployments import Deployment
 from routerpool_litellm.home import Residence, home

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from routerpool import Failure, FailureKind
 from routerpool.providers.failures import failure_of_answer
-from routerpool.wire.answers import dumps
+from routerpool.wire.json import dumps
 
 __all__ = ["failure_of"]
 

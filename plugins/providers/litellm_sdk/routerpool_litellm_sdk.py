@@ -46,7 +46,7 @@ from routerpool.protocols import Upstream
 from routerpool.providers.data import DataPolicy
 from routerpool.providers.failures import Pattern, failure_of_answer
 from routerpool.providers.upstream import HeardUpstream
-from routerpool.wire.answers import dumps, event_bytes, loads
+from routerpool.wire.json import dumps, event_bytes, loads
 from routerpool.wire.request import sent_body
 from routerpool.wire.sse import DONE
 

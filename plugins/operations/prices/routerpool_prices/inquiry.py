@@ -16,7 +16,7 @@ from attrs import asdict, field, frozen
 
 from routerpool import Prices
 from routerpool.errors import RouterpoolError
-from routerpool.wire.answers import dumps, loads
+from routerpool.wire.json import dumps, loads
 
 __all__ = ["InquiryError", "Known", "Question", "inquire", "installed_version", "prices_of", "read", "write"]
 

@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from routerpool import ChatRequest, Features, Finding, Privacy
 from routerpool.privacy.parts import Part, leaves_of, parts_of
-from routerpool.wire.answers import loads
+from routerpool.wire.json import loads
 from routerpool_policy.paths import PathPatterns
 
 __all__ = ["Rule", "Rules"]

@@ -24,7 +24,7 @@ from routerpool import Attempt, ChatRequest, Failure, Model, OpenAIProvider
 from routerpool.protocols import Upstream
 from routerpool.providers.connection import Target
 from routerpool.providers.upstream import HeardUpstream
-from routerpool.wire.answers import dumps, loads
+from routerpool.wire.json import dumps, loads
 from routerpool_anthropic.answer import translated
 from routerpool_anthropic.question import Untranslatable, Ways, question
 

@@ -15,7 +15,7 @@ from attrs import define, field
 
 from routerpool.protocols import Upstream
 from routerpool.providers.upstream import read_all
-from routerpool.wire.answers import dumps, event_bytes, loads
+from routerpool.wire.json import dumps, event_bytes, loads
 from routerpool.wire.sse import DONE, Cutter, event_data, split_events
 from routerpool_anthropic.turns import FORMAT
 

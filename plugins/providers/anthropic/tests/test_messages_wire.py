@@ -17,7 +17,7 @@ from routerpool_anthropic.schema import closed
 from routerpool_anthropic.turns import turns
 
 from routerpool import Failure, FailureKind, Model
-from routerpool.wire.answers import loads
+from routerpool.wire.json import loads
 from routerpool.wire.sse import Cutter, split_events
 from routerpool.wire.stream import State, Stream
 

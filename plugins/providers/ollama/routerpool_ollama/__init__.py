@@ -25,7 +25,7 @@ from routerpool.privacy.guard import may_be_local
 from routerpool.protocols import Upstream
 from routerpool.providers.connection import Target
 from routerpool.providers.upstream import HeardUpstream, HttpUpstream, read_all
-from routerpool.wire.answers import loads
+from routerpool.wire.json import loads
 from routerpool.wire.request import sent_body, serialised
 from routerpool_ollama.address import address_of, is_loopback
 from routerpool_ollama.native import NativeStream, UntranslatableError, chat_body, completion, refusal

@@ -19,7 +19,7 @@ from routerpool import Attempt, ChatRequest, Failure, Level, Model, ModelData, P
 from routerpool.config.reading import Range
 from routerpool.protocols import Upstream
 from routerpool.providers.failures import failure_of_answer
-from routerpool.wire.answers import dumps, event_bytes
+from routerpool.wire.json import dumps, event_bytes
 from routerpool.wire.request import sent_body
 from routerpool_sandbox.reply import LABEL, Reply
 

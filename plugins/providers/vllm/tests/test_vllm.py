@@ -13,7 +13,7 @@ from routerpool.providers.openai import ProviderConfig
 from routerpool.testing import Form, ProviderContract, Upstream, make_router
 from routerpool.testing.provider_contract import OPENAI_USAGES
 from routerpool.types import Usage
-from routerpool.wire.answers import event_bytes
+from routerpool.wire.json import event_bytes
 from routerpool.wire.stream import State, Stream
 
 HELLO = [{"role": "user", "content": "Hello"}]
