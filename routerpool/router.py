@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from random import Random
 from typing import Any, Self
 
 import aiohttp
@@ -48,7 +46,7 @@ from routerpool.types import (
     Usage,
 )
 from routerpool.wire.json import dumps, loads
-from routerpool.wire.request import parse_chat
+from routerpool.wire.request import new_id, parse_chat
 
 __all__ = ["Router", "Source"]
 
@@ -448,15 +446,6 @@ class Router:
 
 def _has(impls: tuple[Impl, ...], instance: Instance) -> bool:
     return any(impl.instance is instance for impl in impls)
-
-
-IDS = Random()
-os.register_at_fork(after_in_child=IDS.seed)
-
-
-def new_id() -> str:
-    """An id for one request, as it stands in headers, errors and records."""
-    return f"{IDS.getrandbits(128):032x}"
 
 
 def _unplanned(request: ChatRequest) -> Plan:

@@ -43,9 +43,9 @@ from routerpool.engine import fallback
 from routerpool.engine.journey import Served
 from routerpool.hooks.loading import Instance
 from routerpool.planning.explanation import explain
-from routerpool.router import new_id
 from routerpool.testing.upstream import Upstream
 from routerpool.types import Native
+from routerpool.wire.request import new_id
 
 law = settings(max_examples=50, deadline=None)
 long_law = settings(max_examples=120, deadline=None)

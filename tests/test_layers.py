@@ -10,6 +10,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -267,6 +268,46 @@ def test_a_plugin_imports_no_other_plugin(folder: Path) -> None:
 
     assert sources, "it has no module"
     assert [entry for entry in foreign if entry.split()[1] != own] == []
+
+
+def _inner_names(folder: Path) -> Iterator[str]:
+    """What the sources in a folder import from deeper than a room, or from a room that does not offer it."""
+    for path in _sources(folder):
+        for node, _ in imports(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names if alias.name.count(".") and alias.name in FILES)
+            elif node.module and node.module.split(".")[0] == "routerpool":
+                offered = getattr(import_module(node.module), "__all__", ())
+                deep = node.module.count(".") > 1
+                yield from (f"{node.module}.{a.name}" for a in node.names if deep or a.name not in offered)
+
+
+@pytest.mark.parametrize("folder", [*PLUGINS, ROOT / "contrib" / "litellm"], ids=lambda folder: folder.name)
+def test_a_plugin_imports_what_a_room_offers_and_nothing_deeper(folder: Path) -> None:
+    assert list(_inner_names(folder)) == []
+
+
+def test_the_check_sees_what_is_deeper_than_a_room(tmp_path: Path) -> None:
+    deep = "routerpool.wire.sse"
+    source = f"from {deep} import Cutter\nfrom routerpool.wire import Cutter, Template\nimport {deep}"
+    (tmp_path / "module.py").write_text(source)
+
+    assert list(_inner_names(tmp_path)) == [
+        "routerpool.wire.sse.Cutter",
+        "routerpool.wire.Template",
+        "routerpool.wire.sse",
+    ]
+
+
+@pytest.mark.parametrize("name", [name for name in ROOMS if (CORE / name).is_dir()])
+def test_a_room_says_what_it_is_for_and_names_what_it_offers(name: str) -> None:
+    face = import_module(f"routerpool.{name}")
+    said = (face.__doc__ or "").splitlines()
+
+    assert 6 <= len(said) <= 14
+    assert 0 < len(face.__all__) <= 20
+    for module in sorted(path.stem for path in (CORE / name).glob("[a-z]*.py")):
+        assert name == "testing" or f"`{module}`" in face.__doc__, f"nothing says what {module} is for"
 
 
 @pytest.mark.parametrize("folder", PLUGINS, ids=PLUGINS.values())

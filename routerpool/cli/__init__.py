@@ -1,5 +1,14 @@
-"""The command line."""
+"""The command line: `routerpool`, and what the commands of plugins share with it.
 
+In: arguments. Out: text for people, or JSON with `--json`, and an exit code.
+
+`commands` are the core's own, `groups` lets plugins add theirs, `client` are those that ask a server or a router of the
+moment, `terminal` writes for people, `doctor` says what is missing, and `init` writes a configuration; `demo`
+shows all of it at work.
+"""
+
+from routerpool.cli.client import Target, config_options
 from routerpool.cli.commands import cli, main
+from routerpool.cli.terminal import printable
 
-__all__ = ["cli", "main"]
+__all__ = ["Target", "cli", "config_options", "main", "printable"]

@@ -1,1 +1,15 @@
-"""One request carried out: admitted, attempted, answered, recorded."""
+"""One request carried out: admitted, attempted, answered, recorded.
+
+In: a plan, and a `Sink` for what goes to the client. Out: one answer or one error in the sink, and one record.
+
+`admission` lets a bounded number in, `run` makes the attempts one after the other, `exchange` is one of them at the
+socket, `fallback` says what follows a failure, `rewriting` passes answers through plugins, `deadline` is the one timer,
+`journey` holds what all of this shares, and `record` is what is remembered. `handover` is the same for hosts that
+forward requests themselves, and `sinks` are those that stay in this process.
+"""
+
+from routerpool.engine.handover import Assignment, Handover
+from routerpool.engine.journey import Served, Sink
+from routerpool.engine.sinks import EventSink, PlainSink
+
+__all__ = ["Assignment", "EventSink", "Handover", "PlainSink", "Served", "Sink"]

@@ -1,1 +1,15 @@
-"""Who answers, and why: nothing here talks to a provider."""
+"""Who answers, and why: nothing here talks to a provider, so explaining a decision is free and cannot lie.
+
+In: a request, and the catalog's snapshot of candidates. Out: a `Plan`: who is asked, in order, with the named terms
+behind it, and who is not, with the reason.
+
+`catalog` keeps the snapshot true to what the providers say they have, `plan` classifies, vetoes and scores,
+`explanation` puts a plan in words, and `cost` says what an answer takes.
+"""
+
+from routerpool.planning.catalog import Catalog, Snapshot
+from routerpool.planning.cost import cost_of
+from routerpool.planning.explanation import explain
+from routerpool.planning.plan import Planner
+
+__all__ = ["Catalog", "Planner", "Snapshot", "cost_of", "explain"]

@@ -1,1 +1,32 @@
-"""The way to a provider: what is known of it, how it is asked, and what its failures mean."""
+"""The way to a provider: what is known of it, how it is asked, and what its failures mean.
+
+In: an attempt and its request. Out: an answer that has begun, to be read in bounded steps, or a `Failure`.
+
+`openai` is the class that most providers derive from, and `data` the YAML file beside it; `connection` and `upstream`
+are the socket, `failures` tells a failure's kind by status, headers and words, and `resets` when a limit ends, in all
+the ways in which providers say so.
+"""
+
+from routerpool.providers.connection import Target
+from routerpool.providers.data import DataPolicy, ModelData
+from routerpool.providers.failures import Pattern, failure_of_answer
+from routerpool.providers.openai import OpenAIProvider, Outgoing, ProviderConfig
+from routerpool.providers.resets import PACIFIC, until_midnight, zone
+from routerpool.providers.upstream import HeardUpstream, HttpUpstream, read_all
+
+__all__ = [
+    "PACIFIC",
+    "DataPolicy",
+    "HeardUpstream",
+    "HttpUpstream",
+    "ModelData",
+    "OpenAIProvider",
+    "Outgoing",
+    "Pattern",
+    "ProviderConfig",
+    "Target",
+    "failure_of_answer",
+    "read_all",
+    "until_midnight",
+    "zone",
+]

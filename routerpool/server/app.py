@@ -11,7 +11,7 @@ from aiohttp import web
 from routerpool.errors import RequestError, RouterpoolError
 from routerpool.hooks.isolation import locate
 from routerpool.planning.explanation import explain
-from routerpool.router import Router, Source, new_id
+from routerpool.router import Router, Source
 from routerpool.server.access import Plane
 from routerpool.server.decisions import Decisions
 from routerpool.server.life import ROUTER, Life
@@ -19,7 +19,7 @@ from routerpool.server.plugin_routes import CALLER, Inner
 from routerpool.server.responses import HttpSink, error_response, json_response, read_json
 from routerpool.server.switches import save_switch
 from routerpool.types import Caller, Candidate
-from routerpool.wire.request import parse_chat
+from routerpool.wire.request import new_id, parse_chat
 
 __all__ = ["CALLER", "ROUTER", "Server", "create_app", "setup"]
 

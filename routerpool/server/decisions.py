@@ -13,12 +13,11 @@ from multidict import CIMultiDict
 from routerpool.engine.handover import OVER, Handover, Told
 from routerpool.errors import RequestError, nearest
 from routerpool.planning.explanation import ranked_rows, veto_rows
-from routerpool.router import new_id
 from routerpool.server.life import Life
 from routerpool.server.responses import json_response, read_json
 from routerpool.types import Answer, Caller, Candidate, Failure, FailureKind, Outcome
 from routerpool.wire.json import dumps, loads
-from routerpool.wire.request import parse_chat
+from routerpool.wire.request import new_id, parse_chat
 from routerpool.wire.usage import read_usage
 
 __all__ = ["Decisions"]

@@ -24,12 +24,12 @@ from routerpool.engine.journey import Journey, Served
 from routerpool.errors import RequestError
 from routerpool.hooks.isolation import locate
 from routerpool.protocols import Upstream
-from routerpool.router import Router, Source, new_id
+from routerpool.router import Router, Source
 from routerpool.server.app import Server, serving
 from routerpool.server.responses import REQUEST_VALUES, HttpSink, error_response
 from routerpool.types import Attempt, Caller, ChatRequest
 from routerpool.wire.json import TooManyValuesError, loads
-from routerpool.wire.request import parse_chat
+from routerpool.wire.request import new_id, parse_chat
 
 __all__ = ["ASSIGNMENT", "middleware"]
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from hashlib import blake2b
+from secrets import token_hex
 from typing import Any
 
 from routerpool.errors import RequestError, nearest
 from routerpool.types import NO_HINTS, Caller, ChatRequest, Hints, Privacy
 from routerpool.wire.json import dumps
 
-__all__ = ["needs_of", "parse_chat", "read_hints", "sent_body", "serialised", "session_of"]
+__all__ = ["needs_of", "new_id", "parse_chat", "read_hints", "sent_body", "serialised", "session_of"]
 
 DESTINATIONS = frozenset(
     {"api_base", "api_key", "base_url", "custom_llm_provider", "extra_headers", "fallbacks", "mock_response"}
@@ -41,6 +42,11 @@ CAMEL_HINTS: Mapping[str, tuple[str, float | None]] = {
     "requireGpuOnly": ("require_gpu_only", None),
 }
 """ollama-agent-router's names for our hints, with the divisor that turns their unit into seconds."""
+
+
+def new_id() -> str:
+    """An id for one request, as it stands in headers, errors and records; nobody can foretell the next one."""
+    return token_hex(16)
 
 
 def parse_chat(

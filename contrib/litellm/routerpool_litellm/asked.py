@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from routerpool import Caller, ChatRequest, Router
-from routerpool.router import new_id
-from routerpool.wire.request import read_hints
+from routerpool.wire import new_id, read_hints
 from routerpool_litellm.host import all_metadata, internal
 
 __all__ = ["CHATS", "asked_of", "caller_of", "headers_of", "request_of"]

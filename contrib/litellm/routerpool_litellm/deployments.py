@@ -23,12 +23,23 @@ import aiohttp
 from attrs import evolve, field, frozen
 from yarl import URL
 
-from routerpool import Attempt, Candidate, ChatRequest, Failure, Model, ModelData, Prices, Unavailable, Veto, hookimpl
-from routerpool.config.reading import Problems
-from routerpool.config.shape import structure
-from routerpool.privacy.guard import may_be_local
-from routerpool.protocols import Provider, Upstream
-from routerpool.providers.failures import failure_of_answer
+from routerpool import (
+    Attempt,
+    Candidate,
+    ChatRequest,
+    Failure,
+    Model,
+    ModelData,
+    Prices,
+    Provider,
+    Unavailable,
+    Veto,
+    hookimpl,
+)
+from routerpool.config import Problems, structure
+from routerpool.privacy import may_be_local
+from routerpool.protocols import Upstream
+from routerpool.providers import failure_of_answer
 
 __all__ = ["OWN", "Deployment", "Deployments", "is_own"]
 

@@ -11,11 +11,10 @@ from typing import Any, Self
 
 from attrs import define, field
 
-from routerpool import Answer, Caller, ChatRequest, Failure, FailureKind, RequestError, Usage
-from routerpool.engine.handover import Assignment, Handover
-from routerpool.engine.journey import Served
-from routerpool.privacy.guard import may_see
-from routerpool.wire.json import loads
+from routerpool import Answer, Assignment, Caller, ChatRequest, Failure, FailureKind, Handover, RequestError, Usage
+from routerpool.engine import Served
+from routerpool.privacy import may_see
+from routerpool.wire import loads
 from routerpool_litellm.asked import asked_of, caller_of, headers_of, request_of
 from routerpool_litellm.deployments import Deployment
 from routerpool_litellm.home import Residence, home

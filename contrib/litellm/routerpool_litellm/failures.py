@@ -8,8 +8,8 @@ from typing import Any
 from attrs import evolve
 
 from routerpool import Failure, FailureKind
-from routerpool.providers.failures import failure_of_answer
-from routerpool.wire.json import dumps
+from routerpool.providers import failure_of_answer
+from routerpool.wire import dumps
 
 __all__ = ["failure_of"]
 

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from attrs import define, field
 
 from routerpool import Router, RouterpoolError
-from routerpool.hooks.loading import Instance
+from routerpool.hooks import Instance
 from routerpool_litellm.deployments import Deployments
 from routerpool_litellm.host import at_shutdown, config_folder, deployments_of, proxy_router
 

@@ -14,10 +14,9 @@ from typing import Any
 
 from attrs import evolve
 
-from routerpool import RequestError, Usage
-from routerpool.engine.handover import Assignment
-from routerpool.server.responses import routing_headers
-from routerpool.wire.usage import read_usage
+from routerpool import Assignment, RequestError, Usage
+from routerpool.server import routing_headers
+from routerpool.wire import read_usage
 from routerpool_litellm.asked import CHATS, request_of
 from routerpool_litellm.deployments import Deployment, is_own
 from routerpool_litellm.errand import Errand, carry, errand_of, permitted

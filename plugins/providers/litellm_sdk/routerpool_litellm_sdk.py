@@ -41,14 +41,10 @@ from routerpool import (
     Report,
     hookimpl,
 )
-from routerpool.privacy.guard import may_be_local
+from routerpool.privacy import may_be_local
 from routerpool.protocols import Upstream
-from routerpool.providers.data import DataPolicy
-from routerpool.providers.failures import Pattern, failure_of_answer
-from routerpool.providers.upstream import HeardUpstream
-from routerpool.wire.json import dumps, event_bytes, loads
-from routerpool.wire.request import sent_body
-from routerpool.wire.sse import DONE
+from routerpool.providers import DataPolicy, HeardUpstream, Pattern, failure_of_answer
+from routerpool.wire import DONE, dumps, event_bytes, loads, sent_body
 
 if TYPE_CHECKING:
     from routerpool import Router

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from attrs import field, frozen
 
 from routerpool import Candidate, Level, Prices, Probe, Report, hookimpl
-from routerpool.config.reading import Range
+from routerpool.config import Range
 from routerpool_prices.inquiry import InquiryError, Known, Question, inquire, installed_version, read, write
 
 if TYPE_CHECKING:
-    from routerpool.router import Router
+    from routerpool import Router
 
 __all__ = ["PriceList", "PricesConfig"]
 

@@ -14,9 +14,8 @@ from typing import Any
 
 from attrs import asdict, field, frozen
 
-from routerpool import Prices
-from routerpool.errors import RouterpoolError
-from routerpool.wire.json import dumps, loads
+from routerpool import Prices, RouterpoolError
+from routerpool.wire import dumps, loads
 
 __all__ = ["InquiryError", "Known", "Question", "inquire", "installed_version", "prices_of", "read", "write"]
 

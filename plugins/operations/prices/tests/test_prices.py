@@ -22,9 +22,8 @@ from hypothesis import strategies as st
 from routerpool_prices import PriceList, inquiry, lookup
 from routerpool_prices.inquiry import InquiryError, Known, Question, inquire, installed_version, prices_of
 
-from routerpool import Level, Model, OpenAIProvider, Prices, Probe, Report, Router, Usage
-from routerpool.errors import ConfigError
-from routerpool.planning.cost import cost_of
+from routerpool import ConfigError, Level, Model, OpenAIProvider, Prices, Probe, Report, Router, Usage
+from routerpool.planning import cost_of
 from routerpool.testing import make_router
 
 LLAMA = "llama-3.3-70b-versatile"

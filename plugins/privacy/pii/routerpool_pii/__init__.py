@@ -12,8 +12,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from routerpool import Level, PluginError, Privacy, Probe, Report, Router, hookimpl
-from routerpool.privacy.scanning import Match, ScannerConfig, TextScanner
+from routerpool import Level, Match, PluginError, Privacy, Probe, Report, Router, ScannerConfig, TextScanner, hookimpl
 from routerpool_pii.addresses import CURE, Reader
 from routerpool_pii.rules import FORMS, RULES, lowered, regions, surroundings
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from attrs import define, field
 
-from routerpool.privacy.scanning import Match
+from routerpool import Match
 
 __all__ = ["Reader"]
 

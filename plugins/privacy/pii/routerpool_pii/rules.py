@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from attrs import field, frozen
 
-from routerpool.privacy.scanning import Match
+from routerpool import Match
 from routerpool_pii import numbers as n
 
 __all__ = ["FORMS", "RULES", "Rule", "lowered", "regions", "surroundings"]

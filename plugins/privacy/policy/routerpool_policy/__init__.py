@@ -33,10 +33,10 @@ from routerpool import (
     Veto,
     hookimpl,
 )
-from routerpool.config.reading import Range
-from routerpool.privacy.guard import may_see
+from routerpool.config import Range
+from routerpool.privacy import may_see
 from routerpool.store import StoreError
-from routerpool.wire.request import session_of
+from routerpool.wire import session_of
 from routerpool_policy.rules import Rule, Rules
 from routerpool_policy.sessions import DAY, Sessions, StoredSessions, shared_sessions
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import click
     from aiohttp import web
 
-    from routerpool.router import Router
+    from routerpool import Router
 
 __all__ = ["Lists", "Policy", "PolicyConfig", "Rule"]
 

@@ -10,8 +10,8 @@ from typing import Literal
 from attrs import field, frozen
 
 from routerpool import ChatRequest, Features, Finding, Privacy
-from routerpool.privacy.parts import Part, leaves_of, parts_of
-from routerpool.wire.json import loads
+from routerpool.privacy import Part, leaves_of, parts_of
+from routerpool.wire import loads
 from routerpool_policy.paths import PathPatterns
 
 __all__ = ["Rule", "Rules"]

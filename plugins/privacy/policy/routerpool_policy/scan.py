@@ -13,12 +13,11 @@ import click
 from attrs import evolve, field, frozen
 
 from routerpool import Finding, RouterpoolError, __version__
-from routerpool.cli.client import config_options
-from routerpool.cli.terminal import printable
+from routerpool.cli import config_options, printable
 
 if TYPE_CHECKING:
-    from routerpool.cli.client import Target
-    from routerpool.router import Router
+    from routerpool import Router
+    from routerpool.cli import Target
 
 __all__ = ["scan_command"]
 
@@ -87,7 +86,7 @@ def scan_command(ctx: click.Context, files: tuple[str, ...], form: str, target: 
 
 def _scanners(target: Target) -> Router:
     """A router of nothing but the configuration's plugins that classify: it asks no provider, and opens no store."""
-    from routerpool.router import Router
+    from routerpool import Router
     from routerpool_policy import Policy
 
     whole, _ = target.router()

@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from routerpool import ChatRequest, Finding, PluginError, RequestError
-from routerpool.hooks.isolation import locate
-from routerpool.privacy.scanning import TextScanner
-from routerpool.router import new_id
-from routerpool.server.plugin_routes import CALLER
-from routerpool.server.responses import json_response, read_json
-from routerpool.wire.request import parse_chat
+from routerpool import CALLER, ChatRequest, Finding, PluginError, RequestError, TextScanner, read_json
+from routerpool.hooks import locate
+from routerpool.server import json_response
+from routerpool.wire import new_id, parse_chat
 
 if TYPE_CHECKING:
-    from routerpool.router import Router
+    from routerpool import Router
     from routerpool_policy import Policy
 
 __all__ = ["answer_check", "found_in", "shown"]

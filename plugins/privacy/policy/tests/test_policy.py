@@ -14,6 +14,7 @@ from routerpool_policy import Policy
 from routerpool import (
     Caller,
     Candidate,
+    ConfigError,
     Features,
     Finding,
     Level,
@@ -25,10 +26,9 @@ from routerpool import (
     Score,
     hookimpl,
 )
-from routerpool.errors import ConfigError
-from routerpool.planning.explanation import explain
+from routerpool.planning import explain
 from routerpool.testing import make_router
-from routerpool.wire.request import parse_chat
+from routerpool.wire import parse_chat
 
 HELLO = {"messages": [{"role": "user", "content": "Hello"}]}
 

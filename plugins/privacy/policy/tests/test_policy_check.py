@@ -17,11 +17,10 @@ from aiohttp import web
 from click.testing import CliRunner, Result
 from routerpool_policy import Policy
 
-from routerpool import OpenAIProvider
-from routerpool.cli.commands import cli
+from routerpool import Match, OpenAIProvider, TextScanner
+from routerpool.cli import cli
 from routerpool.hooks import loading as hooks
-from routerpool.privacy.scanning import Match, TextScanner
-from routerpool.server.app import Server
+from routerpool.server import Server
 from routerpool.testing import make_router
 
 MARKER = "falcon-7f3a"

@@ -17,9 +17,19 @@ from hypothesis import strategies as st
 from routerpool_policy import Policy
 from routerpool_policy.sessions import Sessions
 
-from routerpool import Caller, Candidate, Features, OpenAIProvider, Privacy, RequestError, Router, Score, hookimpl
-from routerpool.errors import PluginError
-from routerpool.server.app import Server
+from routerpool import (
+    Caller,
+    Candidate,
+    Features,
+    OpenAIProvider,
+    PluginError,
+    Privacy,
+    RequestError,
+    Router,
+    Score,
+    hookimpl,
+)
+from routerpool.server import Server
 from routerpool.testing import Upstream, make_router
 from routerpool.testing.process import served
 

@@ -36,16 +36,17 @@ from routerpool import (
     Candidate,
     Decision,
     Features,
+    Match,
     OpenAIProvider,
     Plan,
     Privacy,
     Router,
     Score,
+    TextScanner,
     UsageRecord,
     hookimpl,
 )
-from routerpool.privacy.scanning import Match, TextScanner
-from routerpool.server.app import Server
+from routerpool.server import Server
 from routerpool.testing import Upstream, make_router
 
 SCHEDULES = int(os.environ.get("ROUTERPOOL_SCHEDULES", "1000"))

@@ -14,8 +14,7 @@ from typing import ClassVar, Literal
 
 from attrs import field, frozen
 
-from routerpool import Level, Probe, Report, hookimpl
-from routerpool.privacy.scanning import Match, ScannerConfig, TextScanner
+from routerpool import Level, Match, Probe, Report, ScannerConfig, TextScanner, hookimpl
 from routerpool_secrets.engine import Found, engine_for
 from routerpool_secrets.rules import Rule, chosen, load, own_rules
 from routerpool_secrets.values import JUDGES, LONGEST_NAME, entropy_of, is_example, names_no_secret, text_of

@@ -21,12 +21,11 @@ from routerpool_secrets.engine import engine_for
 from routerpool_secrets.rules import load, own_rules
 from routerpool_secrets.values import entropy_of
 
-from routerpool import ConfigError, OpenAIProvider, Privacy
-from routerpool.privacy.parts import parts_of
+from routerpool import ConfigError, Features, OpenAIProvider, Privacy
+from routerpool.privacy import parts_of
 from routerpool.testing import make_router
 from routerpool.testing.scanner_contract import ScannerContract
-from routerpool.types import Features
-from routerpool.wire.request import parse_chat
+from routerpool.wire import parse_chat
 
 DICE = random.Random(7)
 LETTERS = string.ascii_letters + string.digits

@@ -22,9 +22,8 @@ from yarl import URL
 
 from routerpool import Attempt, ChatRequest, Failure, Model, OpenAIProvider
 from routerpool.protocols import Upstream
-from routerpool.providers.connection import Target
-from routerpool.providers.upstream import HeardUpstream
-from routerpool.wire.json import dumps, loads
+from routerpool.providers import HeardUpstream, Target
+from routerpool.wire import dumps, loads
 from routerpool_anthropic.answer import translated
 from routerpool_anthropic.question import Untranslatable, Ways, question
 

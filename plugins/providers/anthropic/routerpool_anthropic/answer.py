@@ -14,9 +14,8 @@ from typing import Any
 from attrs import define, field
 
 from routerpool.protocols import Upstream
-from routerpool.providers.upstream import read_all
-from routerpool.wire.json import dumps, event_bytes, loads
-from routerpool.wire.sse import DONE, Cutter, event_data, split_events
+from routerpool.providers import read_all
+from routerpool.wire import DONE, Cutter, dumps, event_bytes, event_data, loads, split_events
 from routerpool_anthropic.turns import FORMAT
 
 __all__ = ["PlainAnswer", "StreamedAnswer", "Translation", "completion", "translated", "usage_of"]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from routerpool.wire.json import loads
+from routerpool.wire import loads
 
 __all__ = ["FORMAT", "Untranslatable", "turns"]
 

@@ -12,8 +12,7 @@ from typing import Any, ClassVar
 import pytest
 from routerpool_anthropic import Anthropic
 
-from routerpool import FailureKind, Outcome, Usage
-from routerpool.errors import AnswerError, RequestError
+from routerpool import AnswerError, FailureKind, Outcome, RequestError, Usage
 from routerpool.testing import Form, ProviderContract, Upstream, make_router
 from routerpool.testing.provider_contract import TOOL, Rig, modes
 

@@ -17,9 +17,7 @@ from routerpool_anthropic.schema import closed
 from routerpool_anthropic.turns import turns
 
 from routerpool import Failure, FailureKind, Model
-from routerpool.wire.json import loads
-from routerpool.wire.sse import Cutter, split_events
-from routerpool.wire.stream import State, Stream
+from routerpool.wire import Cutter, State, Stream, loads, split_events
 
 HELLO = [{"role": "user", "content": "Hello"}]
 FUNCTION = {"name": "forecast", "description": "The weather.", "parameters": {"type": "object", "properties": {}}}

@@ -13,7 +13,7 @@ import pytest
 from routerpool_cloudflare import Cloudflare
 
 from routerpool import FailureKind
-from routerpool.providers.resets import until_midnight
+from routerpool.providers import until_midnight
 from routerpool.testing import Form, ProviderContract, Upstream, make_router
 from routerpool.testing.provider_contract import Rig
 

@@ -12,10 +12,9 @@ from typing import Any, ClassVar
 import pytest
 from routerpool_deepseek import DeepSeek
 
-from routerpool import FailureKind
+from routerpool import FailureKind, Usage
 from routerpool.testing import Form, ProviderContract, Upstream, Witness, make_router
 from routerpool.testing.answers import Answer
-from routerpool.types import Usage
 
 ENV = {"DEEPSEEK_API_KEY": "k"}
 HELLO = [{"role": "user", "content": "Hello"}]

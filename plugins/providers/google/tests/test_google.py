@@ -13,7 +13,7 @@ from routerpool_google import NOBODYS_SIGNATURE, Google
 from routerpool_google.tool_schema import Narrowing
 
 from routerpool import FailureKind
-from routerpool.providers.resets import PACIFIC, until_midnight, zone
+from routerpool.providers import PACIFIC, until_midnight, zone
 from routerpool.testing import Form, ProviderContract, Upstream, make_router
 from routerpool.testing.answers import sse
 

@@ -7,9 +7,8 @@ from typing import Any, ClassVar
 
 from routerpool_groq import Groq
 
-from routerpool import FailureKind
+from routerpool import FailureKind, Usage
 from routerpool.testing import Form, ProviderContract, Upstream, make_router
-from routerpool.types import Usage
 
 SEARCH = {"type": "web_search_preview"}
 SOURCE = "console.groq.com/docs/rate-limits, /docs/errors, 2026-07-18"

@@ -13,8 +13,7 @@ from typing import Any, ClassVar
 import pytest
 from routerpool_litellm_sdk import CURE, LiteLLM, LiteLLMConfig
 
-from routerpool import ConfigError, FailureKind, Level, ModelData, Prices
-from routerpool.errors import RequestError
+from routerpool import ConfigError, FailureKind, Level, ModelData, Prices, RequestError
 from routerpool.testing import Form, ProviderContract, make_router
 from routerpool.testing.provider_contract import Rig, modes
 

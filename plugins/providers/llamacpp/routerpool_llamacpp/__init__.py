@@ -26,8 +26,8 @@ from attrs import evolve, field, frozen
 from yarl import URL
 
 from routerpool import Detected, Level, Model, OpenAIProvider, PluginError, Probe, ProviderConfig, Report, hookimpl
-from routerpool.config.shape import Range
-from routerpool.privacy.guard import may_be_local
+from routerpool.config import Range
+from routerpool.privacy import may_be_local
 
 if TYPE_CHECKING:
     from routerpool import Router

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from routerpool_llamacpp import LlamaCpp, LlamaCppConfig
 
-from routerpool import ConfigError, FailureKind, Level, Probe
-from routerpool.errors import AnswerError, RequestError
+from routerpool import AnswerError, ConfigError, FailureKind, Level, Probe, RequestError
 from routerpool.testing import Form, ProviderContract, Upstream, Witness, make_router
 
 CURE = "needs the wheels of a real engine: uv run --all-packages --group real pytest -m real"

@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 from routerpool_lmstudio import LmStudio
 
-from routerpool import FailureKind
-from routerpool.errors import AnswerError
-from routerpool.providers.openai import ProviderConfig
+from routerpool import AnswerError, FailureKind, ProviderConfig
 from routerpool.testing import Form, ProviderContract, Upstream, Witness, make_router
 
 PLUGINS = {"lmstudio": LmStudio}

@@ -21,12 +21,10 @@ from attrs import evolve
 from yarl import URL
 
 from routerpool import Attempt, ChatRequest, Detected, Level, Model, OpenAIProvider, Probe, Report, hookimpl
-from routerpool.privacy.guard import may_be_local
+from routerpool.privacy import may_be_local
 from routerpool.protocols import Upstream
-from routerpool.providers.connection import Target
-from routerpool.providers.upstream import HeardUpstream, HttpUpstream, read_all
-from routerpool.wire.json import loads
-from routerpool.wire.request import sent_body, serialised
+from routerpool.providers import HeardUpstream, HttpUpstream, Target, read_all
+from routerpool.wire import loads, sent_body, serialised
 from routerpool_ollama.address import address_of, is_loopback
 from routerpool_ollama.native import NativeStream, UntranslatableError, chat_body, completion, refusal
 from routerpool_ollama.wishes import OllamaConfig, OllamaModel, Wishes

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from routerpool.protocols import Upstream
-from routerpool.wire.json import dumps, event_bytes, loads
+from routerpool.wire import dumps, event_bytes, loads
 from routerpool_ollama.wishes import Wishes
 
 __all__ = ["NativeStream", "UntranslatableError", "chat_body", "completion", "refusal"]

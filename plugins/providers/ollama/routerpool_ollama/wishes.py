@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from attrs import field, frozen
 
 from routerpool import ModelData, ProviderConfig
-from routerpool.config.shape import Pattern, Range
+from routerpool.config import Pattern, Range
 
 __all__ = ["OllamaConfig", "OllamaModel", "Wishes"]
 

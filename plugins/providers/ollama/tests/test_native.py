@@ -11,11 +11,10 @@ import pytest
 from routerpool_ollama import Ollama
 from routerpool_ollama.native import LINE_BYTES, NativeStream
 
-from routerpool import ConfigError, FailureKind, RequestError
-from routerpool.errors import AnswerError
+from routerpool import AnswerError, ConfigError, FailureKind, RequestError
 from routerpool.testing import Upstream, Witness, make_router
 from routerpool.testing.provider_contract import TOOL
-from routerpool.wire.stream import State, Stream
+from routerpool.wire import State, Stream
 
 HELLO = [{"role": "user", "content": "Hello"}]
 CHAT = "POST /api/chat"

@@ -9,11 +9,9 @@ from typing import Any, ClassVar
 import pytest
 from routerpool_openai_compatible import OpenAICompatible
 
-from routerpool import ConfigError, FailureKind
-from routerpool.errors import AnswerError
+from routerpool import AnswerError, ConfigError, FailureKind, Usage
 from routerpool.testing import Form, ProviderContract, Upstream, Witness, make_router
 from routerpool.testing.provider_contract import OPENAI_USAGES
-from routerpool.types import Usage
 
 PLUGINS = {"openai_compatible": OpenAICompatible}
 

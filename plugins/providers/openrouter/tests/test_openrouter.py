@@ -13,9 +13,8 @@ from typing import Any, ClassVar
 import pytest
 from routerpool_openrouter import OpenRouter
 
-from routerpool import FailureKind, Outcome, RequestError
+from routerpool import FailureKind, Outcome, RequestError, Usage
 from routerpool.testing import Form, ProviderContract, Upstream, Witness, make_router
-from routerpool.types import Usage
 
 FREE = "nvidia/nemotron-3-super-120b-a12b:free"
 HELLO = [{"role": "user", "content": "Hello"}]

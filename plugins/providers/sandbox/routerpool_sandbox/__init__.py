@@ -16,11 +16,10 @@ import aiohttp
 from attrs import evolve, field, frozen
 
 from routerpool import Attempt, ChatRequest, Failure, Level, Model, ModelData, Probe, Provider, Report, Tier, hookimpl
-from routerpool.config.reading import Range
+from routerpool.config import Range
 from routerpool.protocols import Upstream
-from routerpool.providers.failures import failure_of_answer
-from routerpool.wire.json import dumps, event_bytes
-from routerpool.wire.request import sent_body
+from routerpool.providers import failure_of_answer
+from routerpool.wire import dumps, event_bytes, sent_body
 from routerpool_sandbox.reply import LABEL, Reply
 
 __all__ = ["Sandbox", "SandboxConfig", "SimulatedAnswer"]

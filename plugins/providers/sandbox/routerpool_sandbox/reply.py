@@ -10,8 +10,7 @@ from typing import Any
 
 from attrs import frozen
 
-from routerpool.wire.json import dumps
-from routerpool.wire.tokens import estimate_tokens, text_tokens
+from routerpool.wire import dumps, estimate_tokens, text_tokens
 from routerpool_sandbox.example import example_of
 
 __all__ = ["LABEL", "Reply"]

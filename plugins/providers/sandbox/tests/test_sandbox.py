@@ -13,11 +13,8 @@ from routerpool_sandbox import Sandbox, SandboxConfig
 from routerpool_sandbox.example import example_of
 from routerpool_sandbox.reply import REMARKS, Reply
 
-from routerpool import AnswerError, FailureKind, RequestError, Tier
-from routerpool.errors import ConfigError
-from routerpool.router import Router
+from routerpool import AnswerError, ConfigError, FailureKind, Outcome, RequestError, Router, Tier
 from routerpool.testing import Witness, make_router
-from routerpool.types import Outcome
 
 ASK = {"model": "auto", "messages": [{"role": "user", "content": "Why is the sky blue?"}]}
 QUICK = {"latency_seconds": 0, "word_seconds": 0}

@@ -8,13 +8,10 @@ from typing import Any
 import pytest
 from routerpool_vllm import Vllm
 
-from routerpool import ConfigError, FailureKind
-from routerpool.providers.openai import ProviderConfig
+from routerpool import ConfigError, FailureKind, ProviderConfig, Usage
 from routerpool.testing import Form, ProviderContract, Upstream, make_router
 from routerpool.testing.provider_contract import OPENAI_USAGES
-from routerpool.types import Usage
-from routerpool.wire.json import event_bytes
-from routerpool.wire.stream import State, Stream
+from routerpool.wire import State, Stream, event_bytes
 
 HELLO = [{"role": "user", "content": "Hello"}]
 OVERFLOW = (

@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 from attrs import define
 
 from routerpool import Attempt, Candidate, ChatRequest, Failure, FailureKind, Unavailable, Veto, hookimpl
-from routerpool.providers.resets import until_midnight
+from routerpool.providers import until_midnight
 from routerpool_breaker.rules import (
     COUNTERS,
     DAY,

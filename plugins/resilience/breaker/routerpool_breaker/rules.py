@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from attrs import field, fields, frozen
 
 from routerpool import FailureKind
-from routerpool.config.reading import Range
+from routerpool.config import Range
 
 __all__ = ["COUNTERS", "DAY", "HOUR", "PASSING", "PROVIDER_WIDE", "SOFT", "BreakerConfig", "Cooldown", "rules_of"]
 

@@ -11,9 +11,7 @@ import pytest
 from attrs import define
 from routerpool_breaker import Breaker, BreakerConfig
 
-from routerpool import OpenAIProvider, RequestError
-from routerpool.errors import ConfigError
-from routerpool.router import Router
+from routerpool import ConfigError, OpenAIProvider, RequestError, Router
 from routerpool.testing import Upstream, make_router
 
 ASK = {"model": "auto", "messages": [{"role": "user", "content": "Say hello."}]}
