@@ -13,15 +13,13 @@ import aiohttp
 
 from routerpool.config import reading as configuration
 from routerpool.config.reading import Config, Problems
-from routerpool.config.sections import Profile
 from routerpool.engine.admission import Admission
-from routerpool.engine.deadline import DeadlinePassed
 from routerpool.engine.exchange import Exchange
 from routerpool.engine.handover import Handover, Handovers, HostsExchange, Reported, Told
-from routerpool.engine.journey import Arrival, Journey, Sink
-from routerpool.engine.record import record_of
-from routerpool.engine.run import Engine
-from routerpool.engine.sinks import EventSink, PlainSink, parsed_error
+from routerpool.engine.journey import Journey, Services
+from routerpool.engine.record import Recorder
+from routerpool.engine.run import Run
+from routerpool.engine.sinks import EventSink, PlainSink, Sink, parsed_error
 from routerpool.errors import AnswerError, PluginError, RequestError
 from routerpool.hooks.calling import Hooks, Impl
 from routerpool.hooks.detection import zero_config
@@ -39,11 +37,8 @@ from routerpool.types import (
     ChatRequest,
     Features,
     Level,
-    Outcome,
-    Plan,
     Probe,
     Report,
-    Usage,
 )
 from routerpool.wire.json import dumps, loads
 from routerpool.wire.request import new_id, parse_chat
@@ -58,6 +53,9 @@ FIRST_LOOK_SECONDS = 0.5
 REFRESH_SECONDS = 5.0
 """How often we look whose turn it is to be asked for its models."""
 
+
+Attempts = Callable[[Journey, Attempt], Exchange]
+"""What makes the exchange of one attempt with its candidate."""
 
 Source = str | Path | Mapping[str, Any] | Config | None
 """What a router can be made of."""
@@ -77,12 +75,13 @@ class Router:
         self.providers, self.owners = self._collect_providers()
         self.catalog = Catalog(self.providers)
         self.planner = Planner(config, self.hooks, self.catalog, self.owners)
-        self.engine = Engine(config, self.hooks, self.providers, lambda: self.session, self.catalog.learn)
+        self.services = Services(
+            config, self.hooks, self.providers, lambda: self.session, self.catalog.learn, Recorder(self.hooks)
+        )
         self.admission = Admission(config.limits)
         self.handovers = Handovers(config.limits.max_streams, config.limits.report_seconds)
         self.store = Store(config.store)
         self.notes: list[str] = []
-        self._open: set[Arrival] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._session: aiohttp.ClientSession | None = None
         self._stack = AsyncExitStack()
@@ -167,7 +166,7 @@ class Router:
             first = asyncio.ensure_future(self.catalog.refresh(self.session, all_of_them=True))
             watch = asyncio.ensure_future(self._keep_catalog(first))
             stack.push_async_callback(_ended, watch)
-            stack.push_async_callback(self.engine.drain)
+            stack.push_async_callback(self.services.recorder.drain)
             stack.push_async_callback(self.handovers.idle)
             await asyncio.wait((first,), timeout=FIRST_LOOK_SECONDS)
             self._stack = stack.pop_all()
@@ -180,8 +179,8 @@ class Router:
 
     def break_off(self) -> None:
         """End the requests under way: streams with an error event, the others with 503."""
-        for arrival in tuple(self._open):
-            arrival.deadline.leave("shutting_down")
+        for journey in tuple(self.services.journeys):
+            journey.deadline.leave("shutting_down")
 
     async def _keep_catalog(self, first: asyncio.Future[None]) -> None:
         await first
@@ -191,33 +190,17 @@ class Router:
 
     # What it does
 
-    async def handle(
-        self, request: ChatRequest, sink: Sink, exchange: Callable[[Journey, Attempt], Exchange] = Exchange
-    ) -> None:
+    async def handle(self, request: ChatRequest, sink: Sink, exchange: Attempts = Exchange) -> None:
         """Answer a request into a sink: admitted, planned, run, recorded.
 
         Raises RequestError when the sink got nothing; once it has begun, errors go into the sink. `exchange` makes
         what asks one candidate.
         """
-        arrival = Arrival(self.admission.commit, self._loop)
-        sink.watch(arrival.deadline.leave)
-        self._open.add(arrival)
-        try:
-            if not self.admission.take():
-                await self._enter(request, arrival)
-            try:
-                plan, profile = await self._planned(request, arrival)
-                await self.engine.run(plan, profile, sink, arrival, exchange)
-            finally:
-                if arrival.opened:
-                    self.admission.closed()
-                else:
-                    self.admission.leave()
-        finally:
-            arrival.deadline.close()
-            self._open.discard(arrival)
+        async with Journey(self.services, request, sink, self._loop) as journey, self.admission.place(journey):
+            journey.plan = await self.planner.plan(request)
+            await Run(journey, exchange).carry_out()
 
-    async def plan(
+    async def hand_over(
         self,
         body: Mapping[str, Any] | ChatRequest,
         caller: Caller | None = None,
@@ -231,26 +214,20 @@ class Router:
         (`limits.report_seconds`). A plan that leaves nobody, and a body that is blocked, is a RequestError.
         """
         request = body if isinstance(body, ChatRequest) else self.request(body, caller, headers=headers)
-        arrival = Arrival(loop=self._loop)
-        self._open.add(arrival)
-        try:
-            if (refused := self.handovers.refusal()) is not None:
-                await self.turn_away(refused, request.id, request.caller)
-            plan, profile = await self._planned(request, arrival)
-        except BaseException:
-            self._open.discard(arrival)
-            raise
+        handover = Handover(request, self.handovers.seconds if seconds is None else seconds)
+        await self.handovers.begin(handover, self._handed_over(handover))
+        return handover
 
-        def run(handover: Handover) -> asyncio.Future[None]:
-            task = asyncio.ensure_future(self.engine.run(plan, profile, handover, arrival, HostsExchange))
-            task.add_done_callback(lambda _: self._open.discard(arrival))
-            return task
-
-        return await self.handovers.begin(plan, arrival, run, seconds)
+    async def _handed_over(self, handover: Handover) -> None:
+        """Carry out a request whose attempts a host makes; in a task of its own, which holds its reservations."""
+        request = handover.request
+        async with Journey(self.services, request, handover, self._loop) as journey, self.handovers.place(journey):
+            journey.plan = handover.plan = await self.planner.plan(request)
+            await Run(journey, HostsExchange).carry_out()
 
     async def report(
         self,
-        plan: Handover,
+        handover: Handover,
         outcome: Told,
         *,
         candidate: Candidate | str | None = None,
@@ -261,17 +238,17 @@ class Router:
         `outcome` is a Usage (it answered), a Failure, the provider's whole Answer, which is then judged and rewritten
         as one of our own, or an Outcome without more. A Failure with `first_byte_sent` ends the request, and so does
         None: the host gives up, and has not asked the candidate. `candidate` names the one that was asked, where that
-        was not `plan.candidate`; `first_byte_ms` counts from the plan.
+        was not `handover.candidate`; `first_byte_ms` counts from the handover.
         """
-        await plan.reported(Reported(outcome, self._asked(plan, candidate), first_byte_ms))
-        return plan.candidate
+        await handover.reported(Reported(outcome, self._asked(handover, candidate), first_byte_ms))
+        return handover.candidate
 
-    def _asked(self, plan: Handover, told: Candidate | str | None) -> Candidate | None:
+    def _asked(self, handover: Handover, told: Candidate | str | None) -> Candidate | None:
         """Whom a host says it has asked: one of its plan, else of the catalog, which may have changed since."""
         if told is None:
             return None
         key = told if isinstance(told, str) else told.key
-        found = next((candidate for candidate in plan.ranked if candidate.key == key), None)
+        found = next((candidate for candidate in handover.ranked if candidate.key == key), None)
         found = found or self.catalog.snapshot.by_key.get(key)
         if found is None:
             raise RequestError("invalid_request", f"there is no candidate called {key!a}", param="candidate")
@@ -280,44 +257,8 @@ class Router:
     async def turn_away(self, refused: RequestError, request_id: str, caller: Caller) -> None:
         """Refuse a request before its body is read, so that a flood costs little."""
         unread = ChatRequest(id=request_id, model="", messages=(), caller=caller)
-        await self._refused(_unplanned(unread), Arrival(loop=self._loop))
-        raise refused
-
-    async def _enter(self, request: ChatRequest, arrival: Arrival) -> None:
-        hints = request.hints
-        try:
-            await self.admission.enter(arrival.deadline, priority=hints.priority, seconds=hints.max_queue_seconds)
-        except RequestError:
-            await self._refused(_unplanned(request), arrival)
-            raise
-        except DeadlinePassed:
-            await self._refused(_unplanned(request), arrival, gone=True)
-            raise RequestError("client_gone", "the client left while its request was waiting") from None
-        except asyncio.CancelledError:
-            await self._refused(_unplanned(request), arrival, gone=True)
-            raise
-
-    async def _planned(self, request: ChatRequest, arrival: Arrival) -> tuple[Plan, Profile]:
-        try:
-            return await self.planner.plan(request)
-        except RequestError:
-            await self._refused(_unplanned(request), arrival)
-            raise
-        except asyncio.CancelledError:
-            await self._refused(_unplanned(request), arrival, gone=True)
-            raise
-
-    async def _refused(self, plan: Plan, arrival: Arrival, *, gone: bool = False) -> None:
-        record = record_of(
-            plan,
-            candidate=None,
-            outcome=Outcome.CANCELLED if gone else Outcome.FAILED,
-            tried=(),
-            usage=Usage(),
-            first_byte_ms=None,
-            total_ms=arrival.elapsed_ms(),
-        )
-        await self.engine.record(record)
+        async with Journey(self.services, unread, PlainSink(), self._loop):
+            raise refused
 
     def request(
         self, body: Mapping[str, Any], caller: Caller | None = None, headers: Headers = (), **changes: Any
@@ -356,8 +297,7 @@ class Router:
     async def explain(self, body: Mapping[str, Any], caller: Caller | None = None) -> dict[str, Any]:
         """The plan for a body, as `routerpool explain` shows it; nothing is sent anywhere."""
         request = self.request(body, caller)
-        plan, _ = await self.planner.plan(request)
-        return explain(plan)
+        return explain(await self.planner.plan(request))
 
     async def classify(self, request: ChatRequest) -> Features:
         """What is known of a request before anybody answers it, as a plan would see it; nothing is sent anywhere.
@@ -407,7 +347,7 @@ class Router:
             "providers": [self._provider_status(name) for name in self.providers],
             "candidates": len(self.catalog.snapshot.candidates),
             "admission": self.admission.status(),
-            "retries": self.engine.retries.status(),
+            "retries": self.services.retries.status(),
             "decisions": self.handovers.status(),
             "store": self.store.status(),
             "notes": self.notes,
@@ -446,10 +386,6 @@ class Router:
 
 def _has(impls: tuple[Impl, ...], instance: Instance) -> bool:
     return any(impl.instance is instance for impl in impls)
-
-
-def _unplanned(request: ChatRequest) -> Plan:
-    return Plan(request=request, features=Features(), profile=request.hints.profile or "", ranked=())
 
 
 async def _ended(task: asyncio.Future[Any]) -> None:

@@ -6,10 +6,10 @@ hold text of the client or the provider, and neither is ever stored or logged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum, StrEnum
 from math import inf, isfinite
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
 from attrs import Attribute, evolve, field, frozen
 from attrs.validators import ge, instance_of, le
@@ -45,7 +45,6 @@ __all__ = [
 ]
 
 Kind = Literal["chat", "embedding"]
-T = TypeVar("T")
 
 
 def _mapping(_: object, attribute: Attribute[Any], value: Mapping[str, Any]) -> None:
@@ -206,64 +205,31 @@ class Finding:
     column: int = 1
 
 
-class Later(Generic[T]):
-    """A value that is worked out when somebody asks for it, once: most requests are answered without."""
-
-    __slots__ = ("_make", "_value")
-
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make: Callable[[], T] | None = make
-
-    def __call__(self) -> T:
-        """The value."""
-        if self._make is not None:
-            self._value, self._make = self._make(), None
-        return self._value
-
-    def __repr__(self) -> str:
-        return repr(self())
-
-
-def _worked_out(value: T | Later[T]) -> T:
-    return value() if isinstance(value, Later) else value
-
-
 @frozen(kw_only=True, slots=True)
 class Features:
     """What is known of a request before anybody answers it.
 
     `needs` are capability names (vision, tools, json_schema, web_search, …); `prompt_tokens` is an estimate, `session`
-    a hash that groups the turns of one conversation, and both are worked out when somebody asks for them; `labels` is
-    where plugins leave words for others.
+    a hash that groups the turns of one conversation; `labels` is where plugins leave words for others.
     """
 
     task: str | None = None
     difficulty: float | None = None
     language: str | None = None
-    _prompt_tokens: int | Later[int] = field(default=0, eq=_worked_out)
+    prompt_tokens: int = 0
     needs: frozenset[str] = frozenset()
     privacy: Privacy = Privacy.PUBLIC
-    _session: str | Later[str] = field(default="", eq=_worked_out)
+    session: str = ""
     labels: Mapping[str, Any] = field(factory=dict)
     findings: tuple[Finding, ...] = ()
 
-    @property
-    def prompt_tokens(self) -> int:
-        """About how many tokens the prompt is."""
-        return _worked_out(self._prompt_tokens)
-
-    @property
-    def session(self) -> str:
-        """Which conversation this is a turn of."""
-        return _worked_out(self._session)
-
     def in_session_of(self, other: Features) -> Features:
         """These features, in the same conversation as others if a plugin has lost it."""
-        return self if self._session else evolve(self, session=other._session)
+        return self if self.session else evolve(self, session=other.session)
 
     def sound(self) -> bool:
         """Whether a plugin has left these of the types that they are."""
-        known = isinstance(self._prompt_tokens, (int, Later)) and isinstance(self._session, (str, Later))
+        known = isinstance(self.prompt_tokens, int) and isinstance(self.session, str)
         return known and isinstance(self.privacy, Privacy)
 
     def raised(self, privacy: Privacy, findings: Sequence[Finding] = ()) -> Features:
@@ -377,13 +343,24 @@ class Plan:
 
 @frozen(kw_only=True, slots=True)
 class Attempt:
-    """One upstream request. `number` counts from 1; `started` is `time.perf_counter()` seconds."""
+    """One upstream request. `number` counts from 1; `started` is `time.perf_counter()` seconds.
+
+    `plan` is the decision that it comes from. `notes` is where a plugin keeps, under its own name, what it wants to
+    find again in a later hook of the same attempt; nobody else reads it.
+    """
 
     request: ChatRequest
     features: Features
     candidate: Candidate
     number: int
     started: float
+    plan: Plan = field(repr=False)
+    notes: dict[str, Any] = field(factory=dict, eq=False, repr=False)
+
+    @plan.default
+    def _plan(self) -> Plan:
+        """That of an attempt made by hand, as tests do: to this candidate alone."""
+        return Plan(request=self.request, features=self.features, profile="", ranked=(self.candidate,))
 
 
 @frozen(kw_only=True, slots=True)

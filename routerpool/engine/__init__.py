@@ -9,7 +9,6 @@ forward requests themselves, and `sinks` are those that stay in this process.
 """
 
 from routerpool.engine.handover import Assignment, Handover
-from routerpool.engine.journey import Served, Sink
-from routerpool.engine.sinks import EventSink, PlainSink
+from routerpool.engine.sinks import EventSink, PlainSink, Served, Sink
 
 __all__ = ["Assignment", "EventSink", "Handover", "PlainSink", "Served", "Sink"]

@@ -9,9 +9,10 @@ from typing import Any
 
 from routerpool.config.sections import LimitsConfig
 from routerpool.engine.deadline import Deadline, DeadlinePassed
+from routerpool.engine.journey import Journey
 from routerpool.errors import RequestError
 
-__all__ = ["Admission"]
+__all__ = ["Admission", "Place"]
 
 PRIORITIES = ("high", "normal", "low")
 
@@ -27,6 +28,10 @@ class Admission:
         self.running = 0
         self.streams = 0
         self.refused = 0
+
+    def place(self, journey: Journey) -> Place:
+        """A place for a request, to be entered; it is given back on leaving, or when the answer has become a stream."""
+        return Place(self, journey)
 
     def take(self) -> bool:
         """Take a place if one is free and nobody waits for it."""
@@ -121,3 +126,26 @@ class Admission:
     def _full(self, code: str, message: str) -> RequestError:
         self.refused += 1
         return RequestError(code, message, retry_after=1.0)
+
+
+class Place:
+    """A request's place among those that are let in at once."""
+
+    __slots__ = ("_admission", "_journey")
+
+    def __init__(self, admission: Admission, journey: Journey) -> None:
+        self._admission = admission
+        self._journey = journey
+
+    async def __aenter__(self) -> None:
+        admission, journey = self._admission, self._journey
+        if not admission.take():
+            hints = journey.request.hints
+            await admission.enter(journey.deadline, priority=hints.priority, seconds=hints.max_queue_seconds)
+        journey.on_commit = admission.commit
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._journey.committed:
+            self._admission.closed()
+        else:
+            self._admission.leave()

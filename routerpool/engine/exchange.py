@@ -102,7 +102,7 @@ class Exchange:
 
     def forbidden(self) -> Failure | None:
         """Why this candidate must not be sent this request after all: the check behind all plans and plugins."""
-        candidate, privacy = self.candidate, self.journey.plan.features.privacy
+        candidate, privacy = self.candidate, self.attempt.features.privacy
         if may_see(self.provider, candidate, privacy, self.config.privacy.remote_allows):
             return None
         log.error("%s was planned for a request that it may not see; it was not sent", candidate.key)
@@ -178,14 +178,13 @@ class Exchange:
                 stream.end()
         if stream.over:
             return stream.failure
-        if self.hooks.impls["judge"] or "tools" in journey.plan.features.needs:  # else nobody looks at what came
+        if self.hooks.impls["judge"] or "tools" in self.attempt.features.needs:  # else nobody looks at what came
             failure = await self._judge(stream.opening(complete=ended))
             if failure is not None:
                 return failure
         rewriting = await self._rewriting()
         journey.answered_by(self.candidate)
-        journey.committed = True
-        journey.arrival.commit()
+        journey.commit()
         await journey.to_client(journey.sink.open(journey.served()))
         rest = await self._relay(stream, upstream, rewriting)
         if stream.failure is not None:
@@ -250,11 +249,8 @@ class Exchange:
     async def _judge(self, opening: Opening) -> Failure | None:
         if opening.tool_calls and "tools" not in self.candidate.model.capabilities:
             self.journey.services.learn(self.candidate, "tools", True)
-        for impl in self.hooks.impls["judge"]:
-            failure: Failure | None = await self.hooks.run(impl, self.attempt, opening)
-            if failure is not None:
-                return failure
-        return None
+        failure: Failure | None = await self.hooks.first("judge", self.attempt, opening)
+        return failure
 
     async def _rewriting(self) -> Rewriting | None:
         config = self.config
@@ -279,7 +275,7 @@ class Exchange:
         await self.journey.record()
 
     def _cap(self) -> int | None:
-        params = self.journey.plan.request.params
+        params = self.attempt.request.params
         cap = params.get("max_completion_tokens") or params.get("max_tokens")
         return cap if isinstance(cap, int) and cap > 0 else None
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from time import perf_counter
 from typing import Any, NamedTuple
 
 from attrs import evolve
 
 from routerpool.engine.exchange import Exchange
-from routerpool.engine.journey import Arrival, Journey, Served
+from routerpool.engine.journey import Journey
+from routerpool.engine.sinks import Served, Sink
 from routerpool.errors import RequestError
 from routerpool.hooks.isolation import locate
 from routerpool.protocols import Provider
@@ -100,21 +103,24 @@ class Reported(NamedTuple):
     first_byte_ms: float | None
 
 
-class Handover:
-    """A plan in a host's hands. `assignment` is the attempt to make now, to be reported within `seconds`.
+class Handover(Sink):
+    """A request in a host's hands. `assignment` is the attempt to make now, to be reported within `seconds`.
 
     It is None when all is over; then `answer` holds what the client gets where the router knows it (a canned answer,
     or a reported one after all plugins), and `error` what it is told when nobody is left.
     """
 
-    def __init__(self, plan: Plan, arrival: Arrival, seconds: float) -> None:
-        self.plan = plan
+    plan: Plan
+    """Who is asked, as soon as it has begun."""
+
+    def __init__(self, request: ChatRequest, seconds: float) -> None:
+        self.request = request
+        self.seconds = seconds
         self.assignment: Assignment | None = None
         self.answer: Answer | None = None
         self.error: RequestError | None = None
         self.expired = False
-        self._arrival = arrival
-        self.seconds = seconds
+        self.opened = perf_counter()
         self._loop = asyncio.get_running_loop()
         self._turn: asyncio.Future[None] = self._loop.create_future()
         self._report: asyncio.Future[Reported] | None = None
@@ -124,7 +130,7 @@ class Handover:
     @property
     def id(self) -> str:
         """The decision's id, which is the request's."""
-        return self.plan.request.id
+        return self.request.id
 
     @property
     def ranked(self) -> tuple[Candidate, ...]:
@@ -149,11 +155,11 @@ class Handover:
     @property
     def changed(self) -> bool:
         """Whether plugins have changed what is sent, beyond its model."""
-        return self.assignment is not None and self.assignment.request is not self.plan.request
+        return self.assignment is not None and self.assignment.request is not self.request
 
     def open_seconds(self) -> float:
         """For how long it has been open."""
-        return self._arrival.elapsed_ms() / 1e3
+        return perf_counter() - self.opened
 
     # For the router
 
@@ -168,7 +174,8 @@ class Handover:
         """Take a report, and wait for what comes next."""
         waiting = self._report
         if waiting is None or waiting.done():
-            raise RequestError("invalid_request", OVER if self.assignment is None else "it is being reported already")
+            over = self.assignment is None or self.expired
+            raise RequestError("invalid_request", OVER if over else "it is being reported already")
         self._turn = self._loop.create_future()
         waiting.set_result(report)
         await self._turn
@@ -176,6 +183,7 @@ class Handover:
     async def attempt(self, assignment: Assignment, journey: Journey) -> Reported:
         """Give the host an attempt to make, and wait for what it tells."""
         self._report = self._loop.create_future()
+        self.plan = journey.plan
         self.assignment = assignment
         self._next()
         try:
@@ -200,26 +208,11 @@ class Handover:
         if not self._turn.done():
             self._turn.set_result(None)
 
-    # As the sink of its own request
-
-    def watch(self, leave: Callable[[str], None]) -> None:
-        """The host tells when its client leaves."""
+    # As the sink of its own request: the host streams by itself, and says itself when its client leaves
 
     async def plain(self, answer: Answer, served: Served) -> None:
         """Keep what the client gets."""
         self.answer = answer
-
-    async def open(self, served: Served) -> None:
-        """The host streams by itself."""
-
-    async def write(self, block: bytes) -> None:
-        """See `open`."""
-
-    async def fail(self, error: RequestError) -> None:
-        """The host has broken off by itself."""
-
-    async def close(self, rest: bytes) -> None:
-        """See `open`."""
 
 
 class HostsExchange(Exchange):
@@ -241,7 +234,7 @@ class HostsExchange(Exchange):
         if report.candidate is not None and report.candidate.key != self.candidate.key:
             self._asked(report.candidate)
         told_ms = report.first_byte_ms
-        journey.first_byte = None if told_ms is None else journey.arrival.started + told_ms / 1e3
+        journey.first_byte = None if told_ms is None else journey.started + told_ms / 1e3
         failure = await self._take(report.told)
         if failure is None or not failure.first_byte_sent:
             return failure
@@ -277,7 +270,7 @@ class HostsExchange(Exchange):
 
 
 class Handovers:
-    """The plans that are in the hands of hosts, each let go when its time is up; `most` of them at once."""
+    """The requests that are in the hands of hosts, each let go when its time is up; `most` of them at once."""
 
     def __init__(self, most: int, seconds: float) -> None:
         self.most = most
@@ -286,37 +279,35 @@ class Handovers:
         self._open: dict[str, Handover] = {}
         self._running: set[asyncio.Future[None]] = set()
 
-    async def begin(
-        self, plan: Plan, arrival: Arrival, run: Callable[[Handover], asyncio.Future[None]], seconds: float | None
-    ) -> Handover:
-        """Hand over a plan that `run` carries out, until its first attempt is to be made."""
-        handover = Handover(plan, arrival, self.seconds if seconds is None else seconds)
-        running = run(handover)
-        self._open[handover.id] = handover
+    async def begin(self, handover: Handover, carrying_out: Coroutine[Any, Any, None]) -> None:
+        """Run what carries a request out, until its first attempt is to be made."""
+        running = asyncio.ensure_future(carrying_out)
         self._running.add(running)
-        running.add_done_callback(lambda _: self._ended(handover, running))
+        running.add_done_callback(self._running.discard)
         try:
             await handover.begun(running)
         except asyncio.CancelledError:
             running.cancel()
             raise
-        return handover
 
-    def refusal(self) -> RequestError | None:
-        """Why no more plans are handed over now, if so."""
-        if len(self._open) < self.most:
-            return None
-        message = f"{len(self._open)} plans wait for their reports, and no more are allowed"
-        return RequestError("request_queue_full", message, retry_after=1.0)
+    @asynccontextmanager
+    async def place(self, journey: Journey) -> AsyncIterator[None]:
+        """A place for a request whose sink is a handover, to be entered."""
+        handover = journey.sink
+        assert isinstance(handover, Handover)  # noqa: S101 - for the type checker: see `begin`
+        if len(self._open) >= self.most:
+            message = f"{len(self._open)} plans wait for their reports, and no more are allowed"
+            raise RequestError("request_queue_full", message, retry_after=1.0)
+        self._open[handover.id] = handover
+        try:
+            yield
+        finally:
+            self.released += handover.expired
+            del self._open[handover.id]
 
     def find(self, decision: str) -> Handover | None:
         """The open handover with this id."""
         return self._open.get(decision)
-
-    def _ended(self, handover: Handover, running: asyncio.Future[None]) -> None:
-        self.released += handover.expired
-        self._running.discard(running)
-        self._open.pop(handover.id, None)
 
     async def idle(self) -> None:
         """Wait until all that are open have ended."""

@@ -1,113 +1,73 @@
-"""A request on its way: the clock, the sink, and all that its attempts share until its one record is written."""
+"""A request on its way: its clock, its sink, and all that its attempts share until its one record is written."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
-from typing import Protocol
+from types import TracebackType
+from typing import Self
 
 import aiohttp
-from attrs import frozen
+from attrs import field, frozen
 
 from routerpool.config.sections import Config, Profile
 from routerpool.engine.deadline import Deadline, DeadlinePassed
-from routerpool.engine.record import record_of
+from routerpool.engine.fallback import Retries
+from routerpool.engine.record import Recorder, record_of
+from routerpool.engine.sinks import Served, Sink
 from routerpool.errors import RequestError
 from routerpool.hooks.calling import Hooks
 from routerpool.protocols import Provider
-from routerpool.types import Answer, Candidate, Failure, Outcome, Plan, Usage, UsageRecord
+from routerpool.types import Candidate, ChatRequest, Failure, Features, Outcome, Plan, Usage
 from routerpool.wire.stream import Stream
 
-__all__ = ["GONE", "Arrival", "Journey", "Served", "Services", "Sink"]
+__all__ = ["GONE", "Journey", "Services"]
 
 
 GONE = (ConnectionError, aiohttp.ClientConnectionError)
 """What writing to a client raises once it has left."""
 
-
-@frozen(kw_only=True, slots=True)
-class Served:
-    """Who answers, for the headers: known before the first byte goes out."""
-
-    request_id: str
-    profile: str
-    candidate: Candidate | None
-    attempts: int
-    tried: str
-
-
-class Sink(Protocol):
-    """Where an answer goes. Of `plain` and `open` one is called, once, unless an error is raised instead."""
-
-    def watch(self, leave: Callable[[str], None]) -> None:
-        """Take the function to call, with "client_gone", as soon as the client is seen to have left."""
-
-    async def plain(self, answer: Answer, served: Served) -> None:
-        """Send a whole answer, or a provider's own error."""
-
-    async def open(self, served: Served) -> None:
-        """Begin a stream."""
-
-    def write(self, block: bytes) -> Awaitable[None]:
-        """Send whole events; waits while the client reads slowly. Asked for once the stream is open."""
-
-    async def fail(self, error: RequestError) -> None:
-        """End an open stream with an error that its reader cannot take for an end."""
-
-    async def close(self, rest: bytes) -> None:
-        """End an open stream with the last of its events, if some are left, and its terminal marker."""
-
-
-class Arrival:
-    """A request's clock: when it came (`time.perf_counter()` seconds), its one timer, and its place in the house."""
-
-    __slots__ = ("_committed", "deadline", "opened", "started")
-
-    def __init__(
-        self, committed: Callable[[], None] | None = None, loop: asyncio.AbstractEventLoop | None = None
-    ) -> None:
-        self.started = perf_counter()
-        self.deadline = Deadline(loop)
-        self.opened = False
-        self._committed = committed
-
-    def commit(self) -> None:
-        """A stream to the client begins."""
-        self.opened = True
-        if self._committed is not None:
-            self._committed()
-
-    def elapsed_ms(self) -> float:
-        """Milliseconds since it came."""
-        return (perf_counter() - self.started) * 1e3
+ENDED_BY_US = {
+    "shutting_down": ("shutting_down", "this server is shutting down; try again", 1.0),
+    "client_gone": ("client_gone", "the client left before the end of the answer", None),
+}
+"""What is told of a request that ends before its answer does: code, words, and seconds to wait."""
 
 
 @frozen
 class Services:
     """What requests need of their router: its configuration, plugins, providers, HTTP client, and book of records.
 
-    `learn(candidate, capability, able)` takes what an answer has shown.
+    `learn(candidate, capability, able)` takes what an answer has shown. `journeys` are the requests under way.
     """
 
     config: Config
     hooks: Hooks
     providers: Mapping[str, Provider]
     session: Callable[[], aiohttp.ClientSession]
-    record: Callable[[UsageRecord], Awaitable[None]]
     learn: Callable[[Candidate, str, bool], None]
+    recorder: Recorder
+    retries: Retries = field(factory=Retries)
+    journeys: set[Journey] = field(factory=set)
 
 
 class Journey:
-    """The state of one request. `committed` is true from the moment in which its client may have seen a part."""
+    """One request, from its arrival to its record, which is written on leaving at the latest.
 
-    def __init__(self, services: Services, plan: Plan, profile: Profile, sink: Sink, arrival: Arrival) -> None:
+    `committed` is true from the moment in which its client may have seen a part of an answer.
+    """
+
+    def __init__(
+        self, services: Services, request: ChatRequest, sink: Sink, loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
+        self.started = perf_counter()
         self.services = services
-        self.plan = plan
-        self.profile = profile
+        self.request = request
         self.sink = sink
-        self.arrival = arrival
-        self.deadline = arrival.deadline
+        self.deadline = Deadline(loop)
+        self.on_commit: Callable[[], None] | None = None
+        """What to call when a stream to the client begins."""
         self.tried: list[tuple[Candidate, Failure]] = []
         self.sent = 0
         self.answering: Candidate | None = None
@@ -116,13 +76,61 @@ class Journey:
         self.usage: Usage | None = None
         self.first_byte: float | None = None
         self.outcome = Outcome.FAILED
+        self._plan: Plan | None = None
+        self._profile: Profile | None = None
         self._recorded = False
-        budget, asked = services.config.limits.budget_seconds, plan.request.hints.max_seconds
+        budget, asked = services.config.limits.budget_seconds, request.hints.max_seconds
         self.budget = budget if asked is None else min(budget, asked)
+
+    async def __aenter__(self) -> Self:
+        self.services.journeys.add(self)
+        self.sink.watch(self.deadline.leave)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.deadline.close()
+        self.services.journeys.discard(self)
+        if isinstance(error, DeadlinePassed | asyncio.CancelledError):
+            self.outcome = Outcome.CANCELLED
+        await self.record()
+        if isinstance(error, DeadlinePassed):
+            code, message, wait = ENDED_BY_US.get(error.why, ENDED_BY_US["client_gone"])
+            raise RequestError(code, message, retry_after=wait) from None
+
+    @property
+    def plan(self) -> Plan:
+        """Who is asked; of a request that ends before its plan is made, a plan without anybody."""
+        if self._plan is None:
+            request = self.request
+            return Plan(request=request, features=Features(), profile=request.hints.profile or "", ranked=())
+        return self._plan
+
+    @plan.setter
+    def plan(self, plan: Plan) -> None:
+        self._plan = plan
+        self._profile = self.services.config.profiles[plan.profile]
+
+    @property
+    def profile(self) -> Profile:
+        """The profile of the plan."""
+        assert self._profile is not None  # noqa: S101 - for the type checker: nothing asks before there is a plan
+        return self._profile
+
+    def commit(self) -> None:
+        """A stream to the client begins; there is no way back."""
+        self.committed = True
+        if self.on_commit is not None:
+            self.on_commit()
+
+    def elapsed_ms(self) -> float:
+        """Milliseconds since it came."""
+        return (perf_counter() - self.started) * 1e3
 
     def budget_left(self) -> float:
         """Seconds in which an answer may still begin."""
-        return self.budget - (perf_counter() - self.arrival.started)
+        return self.budget - (perf_counter() - self.started)
 
     def answered_by(self, candidate: Candidate) -> None:
         """Take note of who answers, and of when the first byte could go out."""
@@ -133,7 +141,7 @@ class Journey:
     def served(self) -> Served:
         """What the headers tell."""
         return Served(
-            request_id=self.plan.request.id,
+            request_id=self.request.id,
             profile=self.plan.profile,
             candidate=self.answering,
             attempts=self.sent,
@@ -156,19 +164,20 @@ class Journey:
         if self._recorded:
             return
         self._recorded = True
-        if not self.services.hooks.impls["record_usage"]:
+        recorder = self.services.recorder
+        if not recorder.wanted():
             return
         usage = self.usage
         if usage is None and self.stream is not None and self.committed:
             usage = self.estimated(self.stream.output_estimate())
-        began = None if self.first_byte is None else (self.first_byte - self.arrival.started) * 1e3
-        record = record_of(
-            self.plan,
-            candidate=self.answering,
-            outcome=self.outcome,
-            tried=self.tried,
-            usage=usage or Usage(),
-            first_byte_ms=began,
-            total_ms=self.arrival.elapsed_ms(),
+        await recorder.record(
+            record_of(
+                self.plan,
+                candidate=self.answering,
+                outcome=self.outcome,
+                tried=self.tried,
+                usage=usage or Usage(),
+                first_byte_ms=None if self.first_byte is None else (self.first_byte - self.started) * 1e3,
+                total_ms=self.elapsed_ms(),
+            )
         )
-        await self.services.record(record)

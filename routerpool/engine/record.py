@@ -1,14 +1,47 @@
-"""What is remembered of a request: the one record of it."""
+"""What is remembered of a request: its one record, and who hands it to the plugins."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
+from typing import Any
 
+from routerpool.hooks.calling import Hooks
 from routerpool.planning.cost import cost_of
 from routerpool.types import Candidate, Failure, Outcome, Plan, Usage, UsageRecord
 
-__all__ = ["record_of"]
+__all__ = ["Recorder", "record_of"]
+
+RECORD_SECONDS = 0.05
+"""How long the end of an answer waits for its usage record."""
+
+
+class Recorder:
+    """Hands records to the plugins; each waits 50 ms at most, then is finished behind the answer."""
+
+    def __init__(self, hooks: Hooks) -> None:
+        self._hooks = hooks
+        self._behind: set[asyncio.Future[Any]] = set()
+
+    def wanted(self) -> bool:
+        """Whether anybody takes records."""
+        return bool(self._hooks.impls["record_usage"])
+
+    async def record(self, record: UsageRecord) -> None:
+        """Hand on a record."""
+        waiting = self._hooks.begun("record_usage", record)
+        if not waiting:
+            return
+        task = asyncio.ensure_future(asyncio.gather(*waiting))
+        self._behind.add(task)
+        task.add_done_callback(self._behind.discard)
+        await asyncio.wait((task,), timeout=RECORD_SECONDS)
+
+    async def drain(self) -> None:
+        """Wait for the records that are still on their way."""
+        while self._behind:
+            await asyncio.wait(tuple(self._behind))
 
 
 def record_of(

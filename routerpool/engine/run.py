@@ -10,22 +10,18 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
-from types import CoroutineType
 from typing import Any
 
-import aiohttp
 from attrs import evolve
 
-from routerpool.config.sections import Config, Profile
 from routerpool.engine.deadline import DeadlinePassed
 from routerpool.engine.exchange import CLIENT_LEFT, Exchange
-from routerpool.engine.fallback import Retries, exhausted, own_decision, thin, wait_before
-from routerpool.engine.journey import Arrival, Journey, Services, Sink
+from routerpool.engine.fallback import exhausted, own_decision, thin, wait_before
+from routerpool.engine.journey import Journey
 from routerpool.errors import RequestError, Unavailable
-from routerpool.hooks.calling import Hooks, Impl
+from routerpool.hooks.calling import Impl
 from routerpool.hooks.isolation import locate, ours_to_end
 from routerpool.planning.explanation import refusal
-from routerpool.protocols import Provider
 from routerpool.types import (
     Answer,
     Attempt,
@@ -35,139 +31,66 @@ from routerpool.types import (
     Failure,
     FailureKind,
     Outcome,
-    Plan,
-    UsageRecord,
 )
 
-__all__ = ["Engine"]
-
-RECORD_SECONDS = 0.05
-"""How long the end of an answer waits for its usage record."""
+__all__ = ["Run"]
 
 SHORT_WAIT_SECONDS = 2.0
 """A pinned candidate is waited for this long if its provider says so, rather than losing its prompt cache."""
 
 
-class Engine:
-    """Runs plans. One engine serves all requests of a router."""
-
-    def __init__(
-        self,
-        config: Config,
-        hooks: Hooks,
-        providers: Mapping[str, Provider],
-        session: Callable[[], aiohttp.ClientSession],
-        learn: Callable[[Candidate, str, bool], None],
-    ) -> None:
-        self.services = Services(config, hooks, providers, session, self.record, learn)
-        self.retries = Retries()
-        self._behind: set[asyncio.Future[Any]] = set()
-
-    async def run(
-        self,
-        plan: Plan,
-        profile: Profile,
-        sink: Sink,
-        arrival: Arrival | None = None,
-        exchange: Callable[[Journey, Attempt], Exchange] = Exchange,
-    ) -> None:
-        """Carry out a plan; raises RequestError when the sink got nothing and will get nothing.
-
-        `exchange` makes what asks one candidate; a host that forwards itself has its own.
-        """
-        if arrival is None:
-            arrival = Arrival()
-            sink.watch(arrival.deadline.leave)
-        await Run(self, plan, profile, sink, arrival, exchange).carry_out()
-
-    async def record(self, record: UsageRecord) -> None:
-        """Hand a record to the plugins; waits 50 ms at most, then lets it finish behind the answer."""
-        hooks, waiting = self.services.hooks, []
-        for impl in hooks.impls["record_usage"]:
-            rest = hooks.run(impl, record) if impl.is_async else hooks.call(impl, record)
-            if type(rest) is CoroutineType:
-                waiting.append(rest)
-        if not waiting:
-            return
-        task = asyncio.ensure_future(asyncio.gather(*waiting))
-        self._behind.add(task)
-        task.add_done_callback(self._behind.discard)
-        await asyncio.wait((task,), timeout=RECORD_SECONDS)
-
-    async def drain(self) -> None:
-        """Wait for the records that are still on their way."""
-        while self._behind:
-            await asyncio.wait(tuple(self._behind))
-
-
 class Run:
-    """One request's attempts, one after the other."""
+    """One request's attempts, one after the other. `exchange` makes what asks one candidate; a host has its own."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        plan: Plan,
-        profile: Profile,
-        sink: Sink,
-        arrival: Arrival,
-        exchange: Callable[[Journey, Attempt], Exchange],
-    ) -> None:
-        self.engine = engine
+    def __init__(self, journey: Journey, exchange: Callable[[Journey, Attempt], Exchange] = Exchange) -> None:
+        self.journey = journey
         self.exchange = exchange
-        self.hooks = engine.services.hooks
-        self.plan = plan
-        self.profile = profile
-        self.sink = sink
-        self.journey = Journey(engine.services, plan, profile, sink, arrival)
-        self.deadline = arrival.deadline
-        self.retries = engine.retries
+        self.plan = journey.plan
+        self.services = journey.services
+        self.hooks = journey.services.hooks
+        self.retries = journey.services.retries
+        self.deadline = journey.deadline
         self.retrying = False
 
     # The loop
 
     async def carry_out(self) -> None:
-        """Answer the request one way or another, and record it."""
+        """Answer the request one way or another; a RequestError when the sink got nothing and will get nothing."""
         self.retries.requests += 1
         try:
-            await self._answer()
-        except DeadlinePassed as passed:
-            self.journey.outcome = Outcome.CANCELLED
-            if passed.why == "shutting_down":
-                raise RequestError("shutting_down", "this server is shutting down; try again", retry_after=1) from None
-            raise RequestError("client_gone", "the client left before the end of the answer") from None
-        except asyncio.CancelledError:
-            self.journey.outcome = Outcome.CANCELLED
-            raise
+            if await self._intercepted():
+                return
+            if self.hooks.impls["begin"]:
+                await self.hooks.collect("begin", self.plan.request, self.plan)
+            if not self.plan.ranked:
+                raise refusal(self.plan)
+            await self._attempts()
         finally:
             self._retried()
             self.retries.requests -= 1
-            self.deadline.close()
-            await self.journey.record()
 
-    async def _answer(self) -> None:
-        plan = self.plan
-        for impl in self.hooks.impls["intercept"]:
-            answer = self.hooks.call(impl, plan.request, plan)
-            if type(answer) is CoroutineType:
-                answer = await answer
-            if answer is not None and not _can_be_sent(answer):
-                self.hooks.fault(impl, "answered with an Answer that cannot be sent")
-            elif answer is not None:
-                self.journey.outcome = Outcome.ANSWERED if answer.status < 400 else Outcome.FAILED
-                await self.journey.record()
-                await self.journey.to_client(self.sink.plain(answer, self.journey.served()))
-                return
-        if self.hooks.impls["begin"]:
-            await self.hooks.collect("begin", plan.request, plan)
-        if not plan.ranked:
-            raise refusal(plan)
-        await self._attempts()
+    async def _intercepted(self) -> bool:
+        """Whether a plugin has answered instead."""
+        if not self.hooks.impls["intercept"]:
+            return False
+        answer = await self.hooks.first("intercept", self.plan.request, self.plan, wrong=_cannot_be_sent)
+        if answer is None:
+            return False
+        self.journey.outcome = Outcome.ANSWERED if answer.status < 400 else Outcome.FAILED
+        await self._tell(answer)
+        return True
+
+    async def _tell(self, answer: Answer) -> None:
+        """Give the client a whole answer that is nobody's success."""
+        journey = self.journey
+        await journey.record()
+        await journey.to_client(journey.sink.plain(answer, journey.served()))
 
     async def _attempts(self) -> None:
         queue = deque(self.plan.ranked)
         again: deque[tuple[Candidate, Failure]] = deque()
         asked_again: set[str] = set()
-        most = self.profile.max_attempts or self.engine.services.config.limits.max_attempts
+        most = self.journey.profile.max_attempts or self.services.config.limits.max_attempts
         while self.journey.sent < most and self.journey.budget_left() > 0:
             if self.deadline.left is not None:
                 raise DeadlinePassed(self.deadline.left)
@@ -201,13 +124,14 @@ class Run:
                     queue.appendleft(candidate)
                 else:
                     again.append((candidate, failure))
-        raise exhausted(self.journey.tried, self.journey.budget, self.journey.budget_left(), self.plan.profile)
+        raise self._exhausted()
 
     async def _attempt(self, candidate: Candidate) -> tuple[Attempt, Failure] | None:
         """Ask one candidate; None when the request has been answered, well or brokenly."""
         attempt = Attempt(
             request=self.plan.request,
             features=self.plan.features,
+            plan=self.plan,
             candidate=candidate,
             number=self.journey.sent + 1,
             started=perf_counter(),
@@ -232,7 +156,7 @@ class Run:
             return None
         self.journey.tried.append((attempt.candidate, failure))
         if failure.lacks is not None:
-            self.engine.services.learn(attempt.candidate, failure.lacks, False)
+            self.services.learn(attempt.candidate, failure.lacks, False)
         return attempt, failure
 
     async def _reserve(self, attempt: Attempt, entered: list[tuple[Impl, Any]]) -> None:
@@ -271,24 +195,21 @@ class Run:
             raise cancelled
 
     async def _mutate(self, attempt: Attempt) -> ChatRequest:
-        request = self.plan.request
-        for impl in self.hooks.impls["mutate"]:
-            changed = self.hooks.call(impl, request, attempt)
-            if type(changed) is CoroutineType:
-                changed = await changed
-            if changed is None:
-                continue
-            if not isinstance(changed.params, Mapping) or not isinstance(changed.messages, Sequence):
-                self.hooks.fault(impl, "answered with a request without messages or parameters")
-                continue
-            if changed.stream is not request.stream:
-                self.hooks.fault(impl, "tried to change `stream`")
-                changed = evolve(changed, stream=request.stream)
-            request = changed
-        return request
+        return await self.hooks.fold("mutate", attempt.request, lambda request: (request, attempt), self._sendable)
+
+    def _sendable(self, impl: Impl, before: ChatRequest, changed: Any) -> ChatRequest:
+        """What a plugin has made of a request, as far as it can be sent."""
+        if not isinstance(changed.params, Mapping) or not isinstance(changed.messages, Sequence):
+            self.hooks.fault(impl, "answered with a request without messages or parameters")
+            return before
+        if changed.stream is not before.stream:
+            self.hooks.fault(impl, "tried to change `stream`")
+            changed = evolve(changed, stream=before.stream)
+        sendable: ChatRequest = changed
+        return sendable
 
     async def _decide(self, attempt: Attempt, failure: Failure, queue: deque[Candidate]) -> Decision:
-        decision = own_decision(self.profile, attempt.candidate, failure, queue)
+        decision = own_decision(self.journey.profile, attempt.candidate, failure, queue)
         for _, asked in await self.hooks.collect("on_failure", attempt, failure):
             decision = max(decision, asked)
         return decision
@@ -311,12 +232,15 @@ class Run:
 
     async def _stop(self, failure: Failure) -> None:
         if failure.answer is None:
-            raise exhausted(self.journey.tried, self.journey.budget, self.journey.budget_left(), self.plan.profile)
+            raise self._exhausted()
         self.journey.answering = self.journey.tried[-1][0]
-        await self.journey.record()
-        await self.journey.to_client(self.sink.plain(failure.answer, self.journey.served()))
+        await self._tell(failure.answer)
+
+    def _exhausted(self) -> RequestError:
+        journey = self.journey
+        return exhausted(journey.tried, journey.budget, journey.budget_left(), self.plan.profile)
 
 
-def _can_be_sent(answer: Answer) -> bool:
+def _cannot_be_sent(answer: Answer) -> str | None:
     sound = isinstance(answer.status, int) and isinstance(answer.body, bytes) and isinstance(answer.content_type, str)
-    return sound and 100 <= answer.status <= 999
+    return None if sound and 100 <= answer.status <= 999 else "answered with an Answer that cannot be sent"

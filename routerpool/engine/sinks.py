@@ -1,21 +1,61 @@
-"""Sinks for answers that stay in this process: a whole answer, or its events one by one."""
+"""Sinks: where an answer goes. Here are those that stay in this process: a whole answer, or its events one by one."""
 
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from routerpool.engine.journey import Served
+from attrs import frozen
+
 from routerpool.errors import AnswerError, RequestError
-from routerpool.types import Answer
+from routerpool.types import Answer, Candidate
 from routerpool.wire.json import loads
 from routerpool.wire.sse import event_data, split_events
 
-__all__ = ["EventSink", "PlainSink", "parsed_error"]
+__all__ = ["EventSink", "PlainSink", "Served", "Sink", "parsed_error"]
 
 QUEUED_BLOCKS = 64
 """How far a provider may be ahead of a slow reader, in blocks of events."""
+
+
+@frozen(kw_only=True, slots=True)
+class Served:
+    """Who answers, for the headers: known before the first byte goes out."""
+
+    request_id: str
+    profile: str
+    candidate: Candidate | None
+    attempts: int
+    tried: str
+
+
+class Sink(ABC):
+    """Where an answer goes. Of `plain` and `open` one is called, once, unless an error is raised instead.
+
+    A sink that takes no streams needs `plain` alone. What a client that has left raises in any of these is a
+    ConnectionError.
+    """
+
+    def watch(self, leave: Callable[[str], None]) -> None:
+        """Take the function to call, with "client_gone", as soon as the client is seen to have left."""
+
+    @abstractmethod
+    async def plain(self, answer: Answer, served: Served) -> None:
+        """Send a whole answer, or a provider's own error."""
+
+    async def open(self, served: Served) -> None:
+        """Begin a stream."""
+
+    async def write(self, block: bytes) -> None:
+        """Send whole events, in the chat-completions format; wait while the client reads slowly."""
+
+    async def fail(self, error: RequestError) -> None:
+        """End an open stream with an error that its reader cannot take for an end."""
+
+    async def close(self, rest: bytes) -> None:
+        """End an open stream with the last of its events, if some are left, and its terminal marker."""
 
 
 def parsed_error(answer: Answer) -> Any:
@@ -26,43 +66,24 @@ def parsed_error(answer: Answer) -> Any:
         return {"error": {"message": answer.body[:4096].decode("utf-8", "replace"), "type": "upstream_error"}}
 
 
-class PlainSink:
+class PlainSink(Sink):
     """Keeps the one plain answer."""
 
     def __init__(self) -> None:
         self.answer = Answer(status=500, content_type="application/json", body=b"{}")
         self.served: Served | None = None
 
-    def watch(self, leave: Callable[[str], None]) -> None:
-        """Nobody can leave: whoever waits for the answer is cancelled with it."""
-
     async def plain(self, answer: Answer, served: Served) -> None:
         """Keep it."""
         self.answer, self.served = answer, served
 
-    async def open(self, served: Served) -> None:
-        """A plain request is never streamed."""
-        raise RuntimeError("a stream for a plain request")
 
-    async def write(self, block: bytes) -> None:
-        """See `open`."""
-
-    async def fail(self, error: RequestError) -> None:
-        """See `open`."""
-
-    async def close(self, rest: bytes) -> None:
-        """See `open`."""
-
-
-class EventSink:
+class EventSink(Sink):
     """Hands the parsed events of a stream to `events`, with back-pressure."""
 
     def __init__(self) -> None:
         self.served: Served | None = None
         self._queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue(QUEUED_BLOCKS)
-
-    def watch(self, leave: Callable[[str], None]) -> None:
-        """Nobody can leave: whoever reads the events cancels the request."""
 
     async def plain(self, answer: Answer, served: Served) -> None:
         """A provider's refusal, or a canned answer, instead of a stream."""

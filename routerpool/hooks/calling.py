@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from operator import itemgetter
 from time import perf_counter
 from types import CoroutineType, GeneratorType
-from typing import Any
+from typing import Any, TypeVar
 
 import pluggy
 from attrs import define, field, frozen
@@ -30,6 +30,8 @@ from routerpool.types import Answer, ChatRequest, Decision, Failure, Features
 __all__ = ["HOOKS", "Hooks", "Impl"]
 
 log = logging.getLogger("routerpool.hooks")
+
+T = TypeVar("T")
 
 SLOW_SECONDS = 0.05
 """A hook that keeps the loop longer than this in one go is named as slow: other streams would feel it."""
@@ -188,6 +190,44 @@ class Hooks:
             self.fault(impl, f"answered with {type(result).__name__} instead of {impl.accepts.__name__}")
             return None
         return result
+
+    async def fold(
+        self, hook: str, value: T, arguments: Callable[[T], tuple[Any, ...]], sound: Callable[[Impl, T, Any], T]
+    ) -> T:
+        """Hand a value through all implementations, each with what those before it have made of it.
+
+        `arguments` are the hook's for a value; None changes nothing, and `sound` says what is taken of another answer.
+        """
+        for impl in self.impls[hook]:
+            answer = self.call(impl, *arguments(value))
+            if type(answer) is CoroutineType:
+                answer = await answer
+            if answer is not None:
+                value = sound(impl, value, answer)
+        return value
+
+    async def first(self, hook: str, *args: Any, wrong: Callable[[Any], str | None] | None = None) -> Any:
+        """The first answer of all implementations, asked one after the other; one that is `wrong` is a fault."""
+        for impl in self.impls[hook]:
+            answer = self.call(impl, *args)
+            if type(answer) is CoroutineType:
+                answer = await answer
+            if answer is None:
+                continue
+            what = wrong(answer) if wrong is not None else None
+            if what is None:
+                return answer
+            self.fault(impl, what)
+        return None
+
+    def begun(self, hook: str, *args: Any) -> list[Any]:
+        """Ask all implementations at once; what is still to be awaited of them."""
+        waiting = []
+        for impl in self.impls[hook]:
+            rest = self.run(impl, *args) if impl.is_async else self.call(impl, *args)
+            if type(rest) is CoroutineType:
+                waiting.append(rest)
+        return waiting
 
     async def collect(self, hook: str, *args: Any) -> list[tuple[Impl, Any]]:
         """Ask all implementations one after the other; those that answered, with their answers."""

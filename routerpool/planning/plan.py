@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from types import CoroutineType
 from typing import Any, TypeVar
 
 from attrs import define, evolve, field, frozen
@@ -17,9 +16,9 @@ from routerpool.planning.catalog import Catalog, Snapshot
 from routerpool.planning.cost import cost_of
 from routerpool.planning.explanation import likely_usage
 from routerpool.privacy.guard import may_see
-from routerpool.types import Caller, Candidate, ChatRequest, Features, Hints, Later, Plan, Privacy, Score, Tier, Veto
+from routerpool.types import Caller, Candidate, ChatRequest, Features, Hints, Plan, Privacy, Score, Tier, Veto
 from routerpool.wire.request import needs_of, session_of
-from routerpool.wire.tokens import estimate_tokens, surely_fits
+from routerpool.wire.tokens import estimate_tokens
 
 __all__ = ["CORE_VETOES", "Planner", "Selection"]
 
@@ -43,6 +42,9 @@ MANY_CHOICES = 4096
 
 
 T = TypeVar("T", Veto, Score)
+
+Ruled = tuple[tuple[Candidate, ...], list[Veto]]
+"""Who is left, and who is ruled out."""
 
 
 @frozen
@@ -106,16 +108,15 @@ class Planner:
         self._chosen: dict[tuple[str, str | None], tuple[Selection, Field]] = {}
         self._chosen_from: tuple[Snapshot, object] | None = None
 
-    async def plan(self, request: ChatRequest) -> tuple[Plan, Profile]:
-        """The plan for a request, and its profile; a name that nothing has is a RequestError.
+    async def plan(self, request: ChatRequest) -> Plan:
+        """The plan for a request; a name that nothing has is a RequestError.
 
         A plan may be empty: `explanation.refusal` makes the error of it.
         """
         selection, field_ = self._choose(request)
         features = await self._classify(request, selection.profile)
         candidates, vetoes = await self._veto(request, features, selection, field_)
-        plan = await self._rank(request, features, selection, field_, candidates, vetoes)
-        return plan, selection.profile
+        return await self._rank(request, features, selection, field_, candidates, vetoes)
 
     async def classify(self, request: ChatRequest) -> Features:
         """What is known of a request, by the core and by every plugin that classifies, before anybody is chosen."""
@@ -164,25 +165,22 @@ class Planner:
         asked = request.hints.privacy or Privacy.PUBLIC
         features = Features(
             task=request.hints.task,
-            prompt_tokens=Later(lambda: estimate_tokens(request.messages, request.params.get("tools"))),
+            prompt_tokens=estimate_tokens(request.messages, request.params.get("tools")),
             needs=needs_of(request),
             privacy=max(self.config.privacy.default, profile.privacy, request.caller.privacy, asked),
-            session=Later(lambda: session_of(request)),
+            session=session_of(request),
         )
-        for impl in self.hooks.impls["classify"]:
-            known = self.hooks.call(impl, request, features)
-            if type(known) is CoroutineType:
-                known = await known
-            if known is None:
-                continue
-            if not known.sound():
-                self.hooks.fault(impl, "answered with features whose privacy or tokens are none")
-                continue
-            if known.privacy < features.privacy:
-                self.hooks.fault(impl, "tried to lower the privacy class")
-                known = evolve(known, privacy=features.privacy)
-            features = known.in_session_of(features)
-        return features
+        return await self.hooks.fold("classify", features, lambda known: (request, known), self._sound_features)
+
+    def _sound_features(self, impl: Impl, before: Features, known: Features) -> Features:
+        """What a plugin has made of features, as far as it may."""
+        if not known.sound():
+            self.hooks.fault(impl, "answered with features whose privacy or tokens are none")
+            return before
+        if known.privacy < before.privacy:
+            self.hooks.fault(impl, "tried to lower the privacy class")
+            known = evolve(known, privacy=before.privacy)
+        return known.in_session_of(before)
 
     # Who must not
 
@@ -236,16 +234,17 @@ class Planner:
     async def _veto(
         self, request: ChatRequest, features: Features, selection: Selection, field_: Field
     ) -> tuple[tuple[Candidate, ...], tuple[Veto, ...]]:
-        found = self._own_vetoes(request, features, selection.profile, field_)
-        left = _without(field_.eligible, found)
-        for impl in self.hooks.impls["veto"]:  # each is asked about those whom nobody before it has ruled out
-            answer = self.hooks.call(impl, request, features, left)
-            if type(answer) is CoroutineType:
-                answer = await answer
-            if answer:
-                more = self._checked(impl, answer, Veto, left)
-                left, found = _without(left, more), [*found, *more]
-        return left, ((*field_.vetoes, *found) if found else field_.vetoes)
+        own = self._own_vetoes(request, features, selection.profile, field_)
+        left = _without(field_.eligible, own)
+        if self.hooks.impls["veto"]:  # each is asked about those whom nobody before it has ruled out
+
+            def more(impl: Impl, before: Ruled, answer: Iterable[Any]) -> Ruled:
+                left, vetoes = before
+                added = self._checked(impl, answer, Veto, left)
+                return _without(left, added), [*vetoes, *added]
+
+            left, own = await self.hooks.fold("veto", (left, own), lambda so_far: (request, features, so_far[0]), more)
+        return left, ((*field_.vetoes, *own) if own else field_.vetoes)
 
     def _own_vetoes(self, request: ChatRequest, features: Features, profile: Profile, field_: Field) -> list[Veto]:
         tests: list[Callable[[Candidate], tuple[str, str] | None]] = []
@@ -257,7 +256,7 @@ class Planner:
         if features.needs and not field_.all_capable(features.needs):
             tests.append(lambda c: _incapable(c, features.needs))
         window = field_.smallest_window
-        if window < NO_WINDOW and not surely_fits(request.messages, window) and features.prompt_tokens > window:
+        if features.prompt_tokens > window:
             tests.append(lambda c: _too_small(c, features.prompt_tokens))
         if profile.cost == "budget":
             tests.append(lambda c: _too_dear(c, request, features, profile.budget_usd or 0.0))

@@ -206,8 +206,7 @@ class Server(Life):
         """`POST /v1/router/explain`: the plan for a chat body; nothing is sent anywhere."""
         body = await read_json(request, self.generation.limit)
         asked = parse_chat(body, request_id=new_id(), headers=request.headers.items(), caller=caller)
-        plan, _ = await self.router.planner.plan(asked)
-        return json_response(explain(plan))
+        return json_response(explain(await self.router.planner.plan(asked)))
 
     async def profiles(self, request: web.Request, caller: Caller) -> web.Response:
         """`GET /v1/router/profiles`: the ways to choose, by name."""

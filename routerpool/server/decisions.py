@@ -44,11 +44,11 @@ class Decisions:
         try:
             body = await read_json(request, generation.limit)
             asked = parse_chat(body, request_id=request_id, headers=request.headers.items(), caller=caller)
-            plan = await generation.router.plan(asked)
+            handover = await generation.router.hand_over(asked)
         except RequestError as error:
             error.request_id = request_id
             raise
-        return json_response(decided(plan, self._id(plan)))
+        return json_response(decided(handover, self._id(handover)))
 
     async def report(self, request: web.Request, caller: Caller) -> web.Response:
         """`POST /v1/router/report`: how an attempt went that `decide` has asked for; whom to ask next."""
@@ -62,50 +62,50 @@ class Decisions:
             if answer is not None:
                 return answer
         for router in (*server.retiring, server.router):  # a decision ends in the generation in which it was made
-            plan = router.handovers.find(decision)
-            if plan is not None and plan.plan.request.caller.id == caller.id:
-                told, candidate, first_byte_ms = parse_report(body, plan)
-                await router.report(plan, told, candidate=candidate, first_byte_ms=first_byte_ms)
-                return json_response(reported(plan, self._id(plan)))
+            handover = router.handovers.find(decision)
+            if handover is not None and handover.request.caller.id == caller.id:
+                told, candidate, first_byte_ms = parse_report(body, handover)
+                await router.report(handover, told, candidate=candidate, first_byte_ms=first_byte_ms)
+                return json_response(reported(handover, self._id(handover)))
         raise RequestError("not_found", f"no decision {body['id'][:80]!a} is open: {OVER}", param="id")
 
-    def _id(self, plan: Handover) -> str:
+    def _id(self, handover: Handover) -> str:
         """A decision's id, which also names the worker that made it: only that one can take reports on it."""
         control = self.server.control
-        return plan.id if control is None else f"{plan.id}-{control.number}"
+        return handover.id if control is None else f"{handover.id}-{control.number}"
 
 
-def decided(plan: Handover, decision: str) -> dict[str, Any]:
+def decided(handover: Handover, decision: str) -> dict[str, Any]:
     """A handed-over plan as JSON values: whom to ask now, the others in order with their terms, and who is ruled out.
 
     What hangs on the request alone (tokens, session, cost) is `explain`'s to tell; a host that forwards has no time.
     """
-    features = plan.features
+    features = handover.features
     return {
         "id": decision,
-        **_turn(plan),
-        "report_within_seconds": plan.seconds,
-        "profile": plan.plan.profile,
+        **_turn(handover),
+        "report_within_seconds": handover.seconds,
+        "profile": handover.plan.profile,
         "privacy": features.privacy.name.lower(),
         "findings": [{"rule": f.rule, "part": f.part, "redacted": f.redacted} for f in features.findings],
-        "ranked": ranked_rows(plan.plan),
-        "vetoes": veto_rows(plan.plan),
+        "ranked": ranked_rows(handover.plan),
+        "vetoes": veto_rows(handover.plan),
     }
 
 
-def reported(plan: Handover, decision: str) -> dict[str, Any]:
+def reported(handover: Handover, decision: str) -> dict[str, Any]:
     """What a report has brought: whom to ask next, or what the client gets."""
-    return {"id": decision, "over": plan.assignment is None, **_turn(plan)}
+    return {"id": decision, "over": handover.assignment is None, **_turn(handover)}
 
 
-def _turn(plan: Handover) -> dict[str, Any]:
-    turn: dict[str, Any] = {"candidate": _candidate(plan.candidate)}
-    if plan.changed:  # what plugins have taken out of the client's own body must not leave
-        turn["body"] = plan.body
-    if plan.answer is not None:
-        turn["answer"] = _json(plan.answer)
-    if plan.error is not None:
-        turn |= plan.error.body()
+def _turn(handover: Handover) -> dict[str, Any]:
+    turn: dict[str, Any] = {"candidate": _candidate(handover.candidate)}
+    if handover.changed:  # what plugins have taken out of the client's own body must not leave
+        turn["body"] = handover.body
+    if handover.answer is not None:
+        turn["answer"] = _json(handover.answer)
+    if handover.error is not None:
+        turn |= handover.error.body()
     return turn
 
 
@@ -122,7 +122,7 @@ def _json(answer: Answer) -> Any:
         return answer.body.decode("utf-8", "replace")
 
 
-def parse_report(body: Mapping[str, Any], plan: Handover) -> tuple[Told, str | None, float | None]:
+def parse_report(body: Mapping[str, Any], handover: Handover) -> tuple[Told, str | None, float | None]:
     """What was told, who was asked if somebody else, and when the first byte came; what is wrong is a RequestError."""
     for name in body:
         if name not in FIELDS:
@@ -137,7 +137,7 @@ def parse_report(body: Mapping[str, Any], plan: Handover) -> tuple[Told, str | N
     if first is not None and (isinstance(first, bool) or not isinstance(first, int | float) or not 0 <= first < 1e9):
         raise _wrong("first_byte_ms", "must be a number of milliseconds")
     way, told = given[0], body[given[0]]
-    return _failure(told, plan) if way == "failure" else READERS[way](told), candidate, first
+    return _failure(told, handover) if way == "failure" else READERS[way](told), candidate, first
 
 
 def _usage(told: Any) -> Told:
@@ -160,18 +160,18 @@ def _outcome(told: Any) -> Told:
         raise _wrong("outcome", "must be one of " + ", ".join(Outcome)) from None
 
 
-def _failure(told: Any, plan: Handover) -> Told:
+def _failure(told: Any, handover: Handover) -> Told:
     """A failure by its kind, or by the provider's own answer; in our words, since a host's may quote a prompt."""
     if not isinstance(told, Mapping) or not FAILURE_FIELDS.issuperset(told):
         raise _wrong("failure", "must be an object with some of " + ", ".join(sorted(FAILURE_FIELDS)))
     sent = told.get("first_byte_sent", False)
     if not isinstance(sent, bool):
         raise _wrong("failure.first_byte_sent", "must be true or false")
-    if plan.assignment is None:
+    if handover.assignment is None:
         raise RequestError("invalid_request", OVER)
-    name, status, kind = plan.assignment.candidate.provider, told.get("status"), told.get("kind")
+    name, status, kind = handover.assignment.candidate.provider, told.get("status"), told.get("kind")
     if kind is None and not isinstance(status, bool) and isinstance(status, int) and 100 <= status <= 999:
-        return evolve(plan.assignment.failure(status, _headers(told), _text(told)), first_byte_sent=sent)
+        return evolve(handover.assignment.failure(status, _headers(told), _text(told)), first_byte_sent=sent)
     try:
         kind = FailureKind(str(kind))
     except ValueError:

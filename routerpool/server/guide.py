@@ -20,7 +20,8 @@ from multidict import CIMultiDict
 
 from routerpool.engine.exchange import Exchange
 from routerpool.engine.handover import Assignment
-from routerpool.engine.journey import Journey, Served
+from routerpool.engine.journey import Journey
+from routerpool.engine.sinks import Served
 from routerpool.errors import RequestError
 from routerpool.hooks.isolation import locate
 from routerpool.protocols import Upstream

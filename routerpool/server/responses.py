@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
-from routerpool.engine.journey import Served
+from routerpool.engine.sinks import Served, Sink
 from routerpool.errors import RequestError
 from routerpool.types import Answer
 from routerpool.wire.errors import error_event
@@ -70,7 +70,7 @@ class EventStream(web.StreamResponse):
     _send_headers_immediately = False  # aiohttp's own switch: its plain Response has it off, and StreamResponse on
 
 
-class HttpSink:
+class HttpSink(Sink):
     """Sends an answer to one HTTP client in the chat-completions dialect."""
 
     def __init__(self, request: web.Request, watch: Watch, extra: Mapping[str, str], *, tell: bool = True) -> None:
@@ -79,8 +79,6 @@ class HttpSink:
         self._extra = extra
         self._tell = tell
         self.response: web.StreamResponse | None = None
-        self.write: Callable[[bytes], Awaitable[None]]
-        """Sends whole events once the stream is open: the response's own way, since every chunk takes it."""
 
     def watch(self, leave: Callable[[str], None]) -> None:
         """Have the client watched."""
@@ -103,7 +101,13 @@ class HttpSink:
         )
         self.response = response
         await response.prepare(self.request)
-        self.write = response.write
+        if type(self).write is HttpSink.write:
+            self.write = response.write  # type: ignore[assignment, method-assign]  # every chunk takes this way
+
+    async def write(self, block: bytes) -> None:
+        """Send whole events."""
+        if self.response is not None:
+            await self.response.write(block)
 
     async def fail(self, error: RequestError) -> None:
         """Say what broke, and end without the terminal marker."""

@@ -107,77 +107,82 @@ SLOTS = {"plugins": {"slots": Slots}}
 
 async def test_an_answer_reaches_who_learns_from_it_and_the_record() -> None:
     async with router(**SLOTS) as (made, witness):
-        plan = await made.plan(CHAT)
+        handover = await made.hand_over(CHAT)
 
-        assert [candidate.key for candidate in plan.ranked] == ["a/m1", "b/m1"]
-        assert plan.candidate is plan.ranked[0]
-        assert plan.body == {"model": "m1", "messages": CHAT["messages"]}
+        assert [candidate.key for candidate in handover.ranked] == ["a/m1", "b/m1"]
+        assert handover.candidate is handover.ranked[0]
+        assert handover.body == {"model": "m1", "messages": CHAT["messages"]}
         assert slots_of(made).taken == ["a/m1"]
-        assert await made.report(plan, USED, first_byte_ms=7.5) is None
+        assert await made.report(handover, USED, first_byte_ms=7.5) is None
         assert slots_of(made).told == ["begin 2", "a/m1 5"]
         assert slots_of(made).taken == []
         (record,) = witness.records
-        assert (record.request_id, record.outcome, record.provider, record.usage) == (plan.id, "answered", "a", USED)
+        assert (record.request_id, record.outcome, record.provider, record.usage) == (
+            handover.id,
+            "answered",
+            "a",
+            USED,
+        )
         assert record.tried == ("a/m1:answered",)
         assert record.first_byte_ms == pytest.approx(7.5)
-        assert plan.candidate is plan.assignment is plan.error is None
+        assert handover.candidate is handover.assignment is handover.error is None
 
 
 async def test_a_failure_gives_its_slot_back_and_brings_the_next_candidate() -> None:
     async with router(**SLOTS) as (made, witness):
-        plan = await made.plan(CHAT)
+        handover = await made.hand_over(CHAT)
 
-        following = await made.report(plan, LIMITED)
+        following = await made.report(handover, LIMITED)
 
-        assert following is plan.candidate is plan.ranked[1]
+        assert following is handover.candidate is handover.ranked[1]
         assert slots_of(made).taken == ["b/m1"]
-        assert await made.report(plan, USED) is None
+        assert await made.report(handover, USED) is None
         assert slots_of(made).told == ["begin 2", "a/m1 rate_limited", "b/m1 5"]
         assert witness.records[0].tried == ("a/m1:rate_limited", "b/m1:answered")
 
 
 async def test_a_plugin_stops_a_handed_over_plan_as_any_other() -> None:
     async with router(**SLOTS) as (made, witness):
-        plan = await made.plan(CHAT)
+        handover = await made.hand_over(CHAT)
 
-        assert await made.report(plan, evolve(LIMITED, message="grave")) is None
-        assert isinstance(plan.error, RequestError)
-        assert plan.error.code == "quota_exhausted"
+        assert await made.report(handover, evolve(LIMITED, message="grave")) is None
+        assert isinstance(handover.error, RequestError)
+        assert handover.error.code == "quota_exhausted"
         assert [record.outcome for record in witness.records] == ["failed"]
 
 
 async def test_when_nobody_is_left_the_plan_says_what_the_client_is_told() -> None:
     async with router("a") as (made, witness):
-        plan = await made.plan(CHAT)
+        handover = await made.hand_over(CHAT)
 
-        assert await made.report(plan, evolve(LIMITED, retry_after=90.0)) is None
-        assert plan.error is not None
-        assert (plan.error.code, plan.error.retry_after) == ("quota_exhausted", 90.0)
-        assert plan.error.details["attempts"][0]["candidate"] == "a/m1"
+        assert await made.report(handover, evolve(LIMITED, retry_after=90.0)) is None
+        assert handover.error is not None
+        assert (handover.error.code, handover.error.retry_after) == ("quota_exhausted", 90.0)
+        assert handover.error.details["attempts"][0]["candidate"] == "a/m1"
         assert witness.records[0].outcome == "failed"
 
 
 async def test_a_slot_that_is_taken_is_passed_over_before_the_host_hears_of_it() -> None:
     async with router(**SLOTS) as (made, _):
-        first = await made.plan(CHAT)
-        second = await made.plan(CHAT)
+        first = await made.hand_over(CHAT)
+        second = await made.hand_over(CHAT)
 
         assert (first.candidate, second.candidate) == (first.ranked[0], first.ranked[1])
         await made.report(first, USED)
-        third = await made.plan(CHAT)
+        third = await made.hand_over(CHAT)
         assert third.candidate is first.ranked[0]
-        for plan in (second, third):
-            await made.report(plan, Outcome.CANCELLED)
+        for handover in (second, third):
+            await made.report(handover, Outcome.CANCELLED)
 
 
 async def test_an_answer_that_broke_off_is_truncated_and_nobody_else_is_asked() -> None:
     async with router(**SLOTS) as (made, witness):
-        plan = await made.plan({**CHAT, "stream": True})
-        assert plan.body is not None
-        assert plan.body["stream_options"] == {"include_usage": True}
+        handover = await made.hand_over({**CHAT, "stream": True})
+        assert handover.body is not None
+        assert handover.body["stream_options"] == {"include_usage": True}
 
         broken = Failure(kind=FailureKind.TIMEOUT, message="a: it fell silent", first_byte_sent=True)
-        assert await made.report(plan, broken) is None
+        assert await made.report(handover, broken) is None
 
         assert slots_of(made).told == ["begin 2", "a/m1 interrupted"]
         assert [record.outcome for record in witness.records] == ["truncated"]
@@ -189,28 +194,28 @@ async def test_an_answer_that_broke_off_is_truncated_and_nobody_else_is_asked() 
 )
 async def test_a_host_may_say_only_how_it_ended(outcome: str) -> None:
     async with router() as (made, witness):
-        plan = await made.plan(CHAT)
+        handover = await made.hand_over(CHAT)
 
-        assert await made.report(plan, Outcome(outcome)) is None
+        assert await made.report(handover, Outcome(outcome)) is None
         (record,) = witness.records
         assert (record.outcome, record.provider, record.usage.source) == (outcome, "a", "estimated")
 
 
 async def test_a_host_that_only_says_it_failed_is_given_the_next_one() -> None:
     async with router() as (made, _):
-        plan = await made.plan(CHAT)
+        handover = await made.hand_over(CHAT)
 
-        assert await made.report(plan, Outcome.FAILED) is plan.ranked[1]
-        await made.report(plan, Outcome.ANSWERED)
+        assert await made.report(handover, Outcome.FAILED) is handover.ranked[1]
+        await made.report(handover, Outcome.ANSWERED)
 
 
 async def test_a_host_that_gives_up_blames_nobody_whom_it_has_not_asked() -> None:
     async with router(**SLOTS) as (made, witness):
-        plan = await made.plan(CHAT)
-        await made.report(plan, LIMITED)
+        handover = await made.hand_over(CHAT)
+        await made.report(handover, LIMITED)
         assert slots_of(made).taken == ["b/m1"]
 
-        assert await made.report(plan, None) is None
+        assert await made.report(handover, None) is None
 
         assert slots_of(made).taken == []
         assert [failure.kind for failure in witness.failures] == [FailureKind.RATE_LIMITED]
@@ -220,11 +225,14 @@ async def test_a_host_that_gives_up_blames_nobody_whom_it_has_not_asked() -> Non
 
 async def test_who_was_really_asked_is_who_succeeds_or_fails() -> None:
     async with router("a b c", **SLOTS) as (made, witness):
-        plan = await made.plan(CHAT)
+        handover = await made.hand_over(CHAT)
 
-        assert await made.report(plan, LIMITED, candidate="b/m1") is plan.ranked[0], "the first was not asked yet"
-        assert await made.report(plan, LIMITED) is plan.ranked[2], "the second was asked already"
-        assert await made.report(plan, USED, candidate=plan.ranked[1]) is None
+        assert await made.report(handover, LIMITED, candidate="b/m1") is handover.ranked[0], (
+            "the first was not asked yet"
+        )
+        following = await made.report(handover, LIMITED)
+        assert following is handover.ranked[2], "the second was asked already"
+        assert await made.report(handover, USED, candidate=handover.ranked[1]) is None
 
         assert slots_of(made).told == ["begin 3", "b/m1 rate_limited", "a/m1 rate_limited", "b/m1 5"]
         assert witness.records[0].provider == "b"
@@ -232,21 +240,21 @@ async def test_who_was_really_asked_is_who_succeeds_or_fails() -> None:
 
 async def test_a_candidate_that_does_not_exist_is_refused_and_the_plan_stays_open() -> None:
     async with router() as (made, _):
-        plan = await made.plan(CHAT)
+        handover = await made.hand_over(CHAT)
 
         for nobody in ("a/nope", Candidate(provider="nope", model=Model(id="m1"))):
             with pytest.raises(RequestError, match=r"no candidate called '.*nope"):
-                await made.report(plan, USED, candidate=nobody)
-        assert await made.report(plan, USED) is None
+                await made.report(handover, USED, candidate=nobody)
+        assert await made.report(handover, USED) is None
 
 
 async def test_a_plan_is_reported_to_its_end_once() -> None:
     async with router() as (made, witness):
-        plan = await made.plan(CHAT)
-        await made.report(plan, USED)
+        handover = await made.hand_over(CHAT)
+        await made.report(handover, USED)
 
         with pytest.raises(RequestError, match="this plan is over"):
-            await made.report(plan, USED)
+            await made.report(handover, USED)
         assert len(witness.records) == 1
 
 
@@ -284,16 +292,16 @@ def answer(text: str, status: int = 200) -> Answer:
 
 async def test_a_whole_answer_is_judged_and_rewritten_as_one_of_our_own() -> None:
     async with router(plugins={"wary": Wary}) as (made, witness):
-        plan = await made.plan(CHAT)
-        assert plan.changed
-        assert plan.body is not None
-        assert plan.body["user"] == "somebody"
+        handover = await made.hand_over(CHAT)
+        assert handover.changed
+        assert handover.body is not None
+        assert handover.body["user"] == "somebody"
 
-        assert await made.report(plan, answer("no")) is plan.ranked[1]
-        assert await made.report(plan, answer("yes please")) is None
+        assert await made.report(handover, answer("no")) is handover.ranked[1]
+        assert await made.report(handover, answer("yes please")) is None
 
-        assert plan.answer is not None
-        assert json.loads(plan.answer.body)["rewritten"] is True
+        assert handover.answer is not None
+        assert json.loads(handover.answer.body)["rewritten"] is True
         (record,) = witness.records
         assert record.tried == ("a/m1:empty", "b/m1:answered")
         assert (record.usage.output, record.usage.source) == (4, "reported")
@@ -301,26 +309,26 @@ async def test_a_whole_answer_is_judged_and_rewritten_as_one_of_our_own() -> Non
 
 async def test_a_providers_refusal_is_read_as_the_provider_would() -> None:
     async with router() as (made, witness):
-        plan = await made.plan(CHAT)
+        handover = await made.hand_over(CHAT)
         body = b'{"error": {"message": "slow down", "code": "rate_limit_exceeded"}}'
 
         refused = Answer(status=429, content_type="application/json", body=body)
-        assert await made.report(plan, refused) is plan.ranked[1]
-        assert plan.assignment is not None
-        failure = plan.assignment.failure(402, {}, b"")
+        assert await made.report(handover, refused) is handover.ranked[1]
+        assert handover.assignment is not None
+        failure = handover.assignment.failure(402, {}, b"")
         assert failure.kind is FailureKind.CREDIT
-        assert await made.report(plan, failure) is None
+        assert await made.report(handover, failure) is None
         assert witness.records[0].tried == ("a/m1:rate_limited", "b/m1:credit")
 
 
 @pytest.mark.parametrize("status", [200, 500])
 async def test_an_answer_that_is_too_long_is_a_failure_like_any_other(status: int) -> None:
     async with router(limits={"upstream_bytes": "1MiB"}) as (made, witness):
-        plan = await made.plan(CHAT)
+        handover = await made.hand_over(CHAT)
 
         long = Answer(status=status, content_type="application/json", body=b" " * (2 << 20))
-        assert await made.report(plan, long) is plan.ranked[1]
-        await made.report(plan, USED)
+        assert await made.report(handover, long) is handover.ranked[1]
+        await made.report(handover, USED)
         assert witness.records[0].tried == ("a/m1:server", "b/m1:answered")
 
 
@@ -332,11 +340,11 @@ class Canned:
 
 async def test_a_canned_answer_is_there_at_once_and_needs_no_report() -> None:
     async with router(plugins={"canned": Canned}) as (made, witness):
-        plan = await made.plan(CHAT)
+        handover = await made.hand_over(CHAT)
 
-        assert plan.candidate is None
-        assert plan.answer is not None
-        assert b"canned" in plan.answer.body
+        assert handover.candidate is None
+        assert handover.answer is not None
+        assert b"canned" in handover.answer.body
         assert made.handovers.status()["open"] == 0
         assert witness.records[0].outcome == "answered"
 
@@ -361,40 +369,40 @@ PRIVATE = {**CHAT, "messages": [{"role": "user", "content": "a secret"}]}
 async def test_a_secret_is_never_handed_to_a_remote_candidate() -> None:
     options = {"b": {"local": True}}
     async with router("a b c", plugins={"secret": Secret}, options=options) as (made, _):
-        plan = await made.plan(PRIVATE)
+        handover = await made.hand_over(PRIVATE)
 
-        assert [candidate.key for candidate in plan.ranked] == ["b/m1"]
-        assert await made.report(plan, LIMITED) is None, "neither the first nor the third is a way out"
+        assert [candidate.key for candidate in handover.ranked] == ["b/m1"]
+        assert await made.report(handover, LIMITED) is None, "neither the first nor the third is a way out"
 
     async with router("a c", plugins={"secret": Secret}) as (made, witness):
         with pytest.raises(RequestError) as refused:
-            await made.plan(PRIVATE)
+            await made.hand_over(PRIVATE)
         assert refused.value.code == "privacy_blocked"
         assert [record.outcome for record in witness.records] == ["failed"]
 
 
 async def test_a_stale_plan_is_checked_again_when_its_turn_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     async with router(plugins={"secret": Secret}, options={"a": {"local": True}, "b": {"local": True}}) as (made, _):
-        plan = await made.plan(PRIVATE)
-        assert [candidate.key for candidate in plan.ranked] == ["a/m1", "b/m1"]
+        handover = await made.hand_over(PRIVATE)
+        assert [candidate.key for candidate in handover.ranked] == ["a/m1", "b/m1"]
 
         monkeypatch.setattr(made.providers["b"], "local", False)
-        assert await made.report(plan, LIMITED) is None
-        assert plan.error is not None
-        assert [attempt["kind"] for attempt in plan.error.details["attempts"]] == ["rate_limited", "forbidden"]
+        assert await made.report(handover, LIMITED) is None
+        assert handover.error is not None
+        assert [attempt["kind"] for attempt in handover.error.details["attempts"]] == ["rate_limited", "forbidden"]
 
 
 async def test_a_host_that_sent_a_secret_away_is_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     async with router(plugins={"secret": Secret}, options={"a": {"local": True}}) as (made, _):
-        plan = await made.plan(PRIVATE)
+        handover = await made.hand_over(PRIVATE)
 
-        await made.report(plan, USED, candidate="b/m1")
+        await made.report(handover, USED, candidate="b/m1")
         assert "b/m1 was planned for a request that it may not see" in caplog.text
 
 
 async def test_a_plan_that_nobody_reports_is_released_and_shows() -> None:
     async with router("a", limits={"report_seconds": 0.05}, **SLOTS) as (made, witness):
-        plan = await made.plan(CHAT)
+        handover = await made.hand_over(CHAT)
         assert (await made.status())["decisions"]["open"] == 1
 
         await until(lambda: made.handovers.status()["open"] == 0)
@@ -404,29 +412,29 @@ async def test_a_plan_that_nobody_reports_is_released_and_shows() -> None:
         assert (told["open"], told["released"]) == (0, 1)
         assert witness.records[0].outcome == "cancelled"
         with pytest.raises(RequestError, match="its time was up"):
-            await made.report(plan, USED)
+            await made.report(handover, USED)
 
 
 async def test_only_so_many_plans_wait_for_their_reports() -> None:
     async with router("a", limits={"max_streams": 2}) as (made, witness):
-        plans = [await made.plan(CHAT) for _ in range(2)]
+        handovers = [await made.hand_over(CHAT) for _ in range(2)]
 
         with pytest.raises(RequestError) as refused:
-            await made.plan(CHAT)
+            await made.hand_over(CHAT)
         assert refused.value.status == 429
-        await made.report(plans[0], USED)
-        await made.report(await made.plan(CHAT), USED)
-        await made.report(plans[1], USED)
+        await made.report(handovers[0], USED)
+        await made.report(await made.hand_over(CHAT), USED)
+        await made.report(handovers[1], USED)
         assert [record.outcome for record in witness.records].count("failed") == 1
 
 
 async def test_a_router_that_stops_lets_go_of_what_hosts_still_hold() -> None:
     before = asyncio.all_tasks()
     async with router(**SLOTS) as (made, witness):
-        plan = await made.plan(CHAT)
+        handover = await made.hand_over(CHAT)
     assert slots_of(made).taken == []
-    assert plan.error is not None
-    assert plan.error.code == "shutting_down"
+    assert handover.error is not None
+    assert handover.error.code == "shutting_down"
     assert [record.outcome for record in witness.records] == ["cancelled"]
     await until(lambda: asyncio.all_tasks() == before)
 
@@ -441,7 +449,7 @@ async def test_a_host_that_gives_up_while_it_waits_for_a_plan_leaves_nothing() -
             await asyncio.Event().wait()
 
     async with router("a", plugins={"slow": Slow}) as (made, witness):
-        waiting = asyncio.create_task(made.plan(CHAT))
+        waiting = asyncio.create_task(made.hand_over(CHAT))
         await Slow.asked.wait()
         waiting.cancel()
         await asyncio.wait((waiting,))
@@ -452,23 +460,23 @@ async def test_a_host_that_gives_up_while_it_waits_for_a_plan_leaves_nothing() -
 
 async def test_hints_and_sessions_come_from_the_hosts_headers() -> None:
     async with router() as (made, _):
-        plan: Handover = await made.plan(CHAT, headers=[("X-Router-Forbidden", "a"), ("X-Session-Id", "s1")])
-        again = await made.plan(CHAT, headers=[("X-Session-Id", "s1")])
+        handover: Handover = await made.hand_over(CHAT, headers=[("X-Router-Forbidden", "a"), ("X-Session-Id", "s1")])
+        again = await made.hand_over(CHAT, headers=[("X-Session-Id", "s1")])
 
-        assert [candidate.key for candidate in plan.ranked] == ["b/m1"]
-        assert plan.features.session == again.features.session
-        for open_ in (plan, again):
+        assert [candidate.key for candidate in handover.ranked] == ["b/m1"]
+        assert handover.features.session == again.features.session
+        for open_ in (handover, again):
             await made.report(open_, Outcome.CANCELLED)
 
 
 async def test_the_key_is_in_the_headers_and_in_no_word_about_them() -> None:
     options: Mapping[str, Mapping[str, Any]] = {"a": {"api_key_env": "A_KEY"}}
     async with router("a", options=options, env={"A_KEY": "sk-canary-7f3"}) as (made, _):
-        plan = await made.plan(CHAT)
+        handover = await made.hand_over(CHAT)
 
-        assert plan.assignment is not None
-        assert plan.assignment.headers["Authorization"] == "Bearer sk-canary-7f3"
-        assert plan.assignment.url is not None
-        assert plan.assignment.url.endswith("/a/v1/chat/completions")
-        assert "sk-canary" not in repr(plan.assignment) + repr(plan) + repr(made.providers["a"])
-        await made.report(plan, USED)
+        assert handover.assignment is not None
+        assert handover.assignment.headers["Authorization"] == "Bearer sk-canary-7f3"
+        assert handover.assignment.url is not None
+        assert handover.assignment.url.endswith("/a/v1/chat/completions")
+        assert "sk-canary" not in repr(handover.assignment) + repr(handover) + repr(made.providers["a"])
+        await made.report(handover, USED)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from routerpool import Attempt, ChatRequest, Failure, FailureKind, Model, RequestError, Unavailable, hookimpl
 from routerpool.engine import fallback, journey
 from routerpool.engine import run as engine
-from routerpool.engine.journey import Served
+from routerpool.engine.sinks import Served
 from routerpool.testing.upstream import Received
 from routerpool.types import Answer
 
@@ -262,7 +262,7 @@ def _a_request_ends_once_and_in_time(
         await asyncio.wait((task,))
         ended.at = loop.time()
         ended.error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        await router.engine.drain()
+        await router.services.recorder.drain()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "wait_before", waited)
@@ -296,7 +296,7 @@ def _a_request_ends_once_and_in_time(
     # It leaves nothing behind.
     assert slots.held == 0
     assert slots.most <= 1
-    assert router.engine.retries.running == router.engine.retries.requests == 0
+    assert router.services.retries.running == router.services.retries.requests == 0
     status = router.admission.status()
     assert (status["running"], status["waiting"], status["streams"]) == (0, 0, 0)
 

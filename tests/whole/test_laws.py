@@ -40,7 +40,7 @@ from routerpool import (
 )
 from routerpool.config.reading import from_mapping
 from routerpool.engine import fallback
-from routerpool.engine.journey import Served
+from routerpool.engine.sinks import Served
 from routerpool.hooks.loading import Instance
 from routerpool.planning.explanation import explain
 from routerpool.testing.upstream import Upstream
@@ -163,13 +163,13 @@ def router_of(providers: Sequence[Fake], plugins: Mapping[str, Any] | None = Non
     instances += [Instance(provider.name, provider, provider.name) for provider in providers]
     router = Router(parsed, instances)
     session: Any = None
-    router.engine.services = evolve(router.engine.services, session=lambda: session)
+    router.services = evolve(router.services, session=lambda: session)
     return router
 
 
 def planned(router: Router, request: ChatRequest) -> Plan:
     """The plan for this request."""
-    return asyncio.run(router.planner.plan(request))[0]
+    return asyncio.run(router.planner.plan(request))
 
 
 def asked(**changes: Any) -> ChatRequest:

@@ -652,7 +652,7 @@ async def at_requests(cell: Cell, required: bool, log: pytest.LogCaptureFixture)
         for stream in (False, True):
             await at.ask(stream)
         await until(lambda: len(at.records) == 2)
-        await at.router.engine.drain()
+        await at.router.services.recorder.drain()
         await at.named(1 if cell.place in ASKED_ONCE else 2)
         refused = [at.refuses(stream) for stream in (False, True)]
         if not any(refused):

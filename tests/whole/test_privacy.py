@@ -119,6 +119,8 @@ async def send(
     config: dict[str, Any], body: dict[str, Any], headers: list[tuple[str, str]], past_the_plan: bool, witness: Witness
 ) -> None:
     """Send it, once with the plan as it is made and once with a plan that names everybody: the socket must hold."""
+    from routerpool.engine.journey import Journey
+    from routerpool.engine.run import Run
     from routerpool.engine.sinks import EventSink, PlainSink
     from routerpool.wire.request import parse_chat
 
@@ -129,10 +131,12 @@ async def send(
             if not past_the_plan:
                 await router.handle(request, sink)
                 return
-            plan, profile = await router.planner.plan(request)
+            plan = await router.planner.plan(request)
             assert plan.features.privacy >= Privacy.PRIVATE
             everybody = evolve(plan, ranked=router.catalog.snapshot.candidates)
-            await router.engine.run(everybody, profile, sink)
+            async with Journey(router.services, request, sink) as journey:
+                journey.plan = everybody
+                await Run(journey).carry_out()
 
 
 def test_without_the_check_at_the_socket_the_property_above_would_fail(

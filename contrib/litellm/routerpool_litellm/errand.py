@@ -86,7 +86,7 @@ class Errand:
         try:
             async with self.residence.visit() as router:
                 with self.residence.deployments.offered(request, offered):
-                    self.handover = await router.plan(request)
+                    self.handover = await router.hand_over(request)
         except RequestError as error:
             self.handover = None
             if error.status < 500 and error.retry_after is None:

@@ -119,9 +119,9 @@ async def test_whom_litellm_does_not_offer_is_not_planned_and_whom_only_litellm_
     tree = {"plugins": {"known": {}, "lab": lab}}
     async with make_router(tree, plugins={"known": Known}) as router:
         request = router.request({"messages": [{"role": "user", "content": "Hello"}]})
-        plan, _ = await router.planner.plan(request)
+        plan = await router.planner.plan(request)
         assert [candidate.key for candidate in plan.ranked] == ["lab/m4"]
         with deployments.offered(request, deployments.all[1:]):
-            plan, _ = await router.planner.plan(request)
+            plan = await router.planner.plan(request)
         assert [candidate.key for candidate in plan.ranked] == ["litellm-openai/m2", "litellm-groq/m3"]
         assert {veto.code for veto in plan.vetoes} == {"not_in_profile"}

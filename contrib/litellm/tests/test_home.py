@@ -79,7 +79,7 @@ async def test_another_list_of_deployments_makes_another_router_and_the_old_one_
     old = await home()
     request = old.router.request(CHAT)
     with old.deployments.offered(request, old.deployments.all):
-        plan = await old.router.plan(request)
+        plan = await old.router.hand_over(request)
     litellm("openai/m1", "openai/m2")
     new = await home()
     assert new is not old

@@ -74,7 +74,7 @@ def planned(router: Router, body: Mapping[str, Any] = HELLO, headers: Any = (), 
     async def plan() -> Any:
         async with router:
             asked = parse_chat(dict(body), request_id="r", headers=headers, caller=caller)
-            return (await router.planner.plan(asked))[0]
+            return await router.planner.plan(asked)
 
     return asyncio.run(plan())
 
