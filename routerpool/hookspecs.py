@@ -150,11 +150,12 @@ def register_commands() -> Iterable[click.Command]:
 def lifespan(router: RouterView) -> AsyncIterator[None]:
     """Open what the plugin needs before the first request, and close it after the last: one `yield` between.
 
-    This is where heavy modules are imported, tables made and tasks started.
+    This is where heavy modules are imported, tables made and tasks started. A task is ended by who has started it;
+    `PluginContract` fails where one is left behind.
 
     When: once around all requests of a router, after `register_*` and before the providers are asked for models.
     Order: entered in order, left in reverse, each whatever the others do.
-    Fault: switches the plugin off; that of a required one stops the start. Tasks left behind are cancelled.
+    Fault: switches the plugin off; that of a required one stops the start.
     Budget: 100 ms to open, since every start waits for it; what takes longer begins as a task.
 
     Example::

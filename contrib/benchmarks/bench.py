@@ -1,8 +1,9 @@
 """Routerpool beside the limit of its framework (CPU, latency, memory) and beside what it promises (robustness).
 
     uv run --all-packages python contrib/benchmarks/bench.py [--quick] [--only speed|robustness] [--out FOLDER]
-        [--with litellm,portkey]
+        [--with litellm,portkey] [--beside WORKTREE]
 
+`--beside` runs another worktree of this repository in the same rounds, and says how this one compares to it.
 Writes figures.json and, where matplotlib is there (`uv run --all-packages --with matplotlib …`), figures.png to the
 folder, and prints tables. Exit code 1 when an answer but a peer's was wrong; a figure beyond its bound is only marked.
 """
@@ -27,7 +28,7 @@ import robustness
 from attrs import Factory, define, frozen
 from load import Load, percentile, run
 from report import Figure, Finding, Report, chart, findings_table, table, write
-from targets import PEERS, NotHere, Target, bare_proxy, hosts, routerpool, upstream
+from targets import PEERS, NotHere, Target, bare_proxy, before, hosts, routerpool, upstream
 
 HERE = Path(__file__).resolve().parent
 CONNECTIONS = 16
@@ -147,7 +148,7 @@ def lives(targets: Sequence[Target], settings: Settings, measured: Measured) -> 
             fresh = target.again()
             measured.add("start", target, fresh.start())
             try:
-                if target.name in ("bare", "routerpool"):
+                if target.name in ("bare", "routerpool", "before"):
                     crowd(fresh, measured)
                 else:
                     time.sleep(0.3)
@@ -259,12 +260,16 @@ def running(targets: Sequence[Target]) -> Iterator[None]:
             target.stop()
 
 
-def measure(settings: Settings, peers: Sequence[str], folder: Path) -> tuple[Measured, list[str], dict[str, str]]:
+def measure(
+    settings: Settings, peers: Sequence[str], folder: Path, beside: Path | None
+) -> tuple[Measured, list[str], dict[str, str]]:
     """Run everything; also the names of the columns, and which peers are missing and why."""
     measured, missing = Measured(), {}
     behind = upstream()
     with running([behind]):
         targets = [bare_proxy(behind), routerpool(behind, folder)]
+        if beside is not None:
+            targets.append(before(targets[1], beside, folder))
         for name in peers:
             try:
                 peer = PEERS[name](behind, folder)
@@ -308,12 +313,27 @@ def tell(text: str) -> None:
     print(text, end="", file=sys.stderr, flush=True)
 
 
-def measure_speed(settings: Settings, peers: Sequence[str], about: dict[str, object], folder: Path) -> Report:
+def compared() -> list[Figure]:
+    """What a change may cost: the figures of speed beside those of another worktree, round by round."""
+    bounds = {"cpu_2k": 1.05}
+    chosen = [
+        figure for figure in figures() if figure.beside == "bare" and figure.over is None and figure.key != "import"
+    ]
+    return [
+        Figure(figure.key, f"{figure.title}, beside the worktree", figure.unit, bounds.get(figure.key), beside="before")
+        for figure in chosen
+    ]
+
+
+def measure_speed(
+    settings: Settings, peers: Sequence[str], about: dict[str, object], folder: Path, beside: Path | None
+) -> Report:
     """The figures of speed, printed."""
-    measured, names, missing = measure(settings, peers, folder)
+    measured, names, missing = measure(settings, peers, folder, beside)
     about |= {"rounds": settings.rounds, "seconds": settings.seconds, "lives": settings.lives}
     errors = {name: dict(found) for name, found in measured.errors.items() if found}
-    report = Report(about, figures(), measured.values, dict(measured.answers), errors, names, missing)
+    shown = [*figures(), *(compared() if beside is not None else ())]
+    report = Report(about, shown, measured.values, dict(measured.answers), errors, names, missing)
     print(table(report))
     return report
 
@@ -326,6 +346,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, metavar="N", help="how many rounds of each scenario of speed")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where figures.json and figures.png go")
     parser.add_argument("--with", dest="peers", default="", metavar="NAMES", help=f"add {', '.join(PEERS)}")
+    parser.add_argument("--beside", type=Path, metavar="WORKTREE", help="another worktree, with its own .venv")
     options = parser.parse_args()
     peers = [name for name in options.peers.split(",") if name]
     if unknown := set(peers) - PEERS.keys():
@@ -338,7 +359,7 @@ def main() -> int:
     details: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="routerpool-bench-") as folder:
         if options.only != "robustness":
-            report = measure_speed(settings, peers, about, Path(folder))
+            report = measure_speed(settings, peers, about, Path(folder), options.beside and options.beside.resolve())
         if options.only != "speed":
             tell("what it promises")
             scale = robustness.QUICK if options.quick else robustness.FULL

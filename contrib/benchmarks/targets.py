@@ -24,7 +24,7 @@ from load import request_bytes
 from routerpool.hooks.detection import default_plugins
 from routerpool.hooks.loading import installed
 
-__all__ = ["PEERS", "NotHere", "Target", "bare_proxy", "hosts", "routerpool", "served", "upstream"]
+__all__ = ["PEERS", "NotHere", "Target", "bare_proxy", "before", "hosts", "routerpool", "served", "upstream"]
 
 HERE = Path(__file__).parent
 CANDIDATES = 20
@@ -215,9 +215,26 @@ def served(folder: Path, providers: Mapping[str, Mapping[str, object]], **config
     path = folder / "bench.yaml"
     told = {"store": f"sqlite:///{folder}/routerpool.db", **config, "plugins": plugins}
     path.write_text(yaml.safe_dump(told, sort_keys=False))
+    return _serving("routerpool", Path(sys.executable), path)
+
+
+def before(ours: Target, worktree: Path, folder: Path) -> Target:
+    """Routerpool as it is in another worktree, in that one's own environment, over the same configuration as ours."""
+    python = worktree / ".venv" / "bin" / "python"
+    if not python.exists():
+        raise NotHere(f"{worktree} has no environment; `uv sync --all-packages` there makes one")
+    inner = folder / "before"
+    inner.mkdir(exist_ok=True)
+    config = yaml.safe_load(Path(ours.command[ours.command.index("--config") + 1]).read_text())
+    path = inner / "bench.yaml"
+    path.write_text(yaml.safe_dump({**config, "store": f"sqlite:///{inner}/routerpool.db"}, sort_keys=False))
+    return _serving("before", python, path)
+
+
+def _serving(name: str, python: Path, config: Path) -> Target:
     port = free_port()
-    command = [sys.executable, "-m", "routerpool", "serve", "--config", str(path), "--port", str(port)]
-    return Target("routerpool", command, port, env={"HOME": str(folder)})
+    command = [str(python), "-P", "-m", "routerpool", "serve", "--config", str(config), "--port", str(port)]
+    return Target(name, command, port, env={"HOME": str(config.parent)})
 
 
 def litellm(behind: Target, folder: Path) -> Target:

@@ -165,7 +165,7 @@ class _Rehearsal:
         answer = list(answer) if inspect.isgenerator(answer) else answer
         held = perf_counter() - started
         if inspect.iscoroutine(answer):  # an `async def`, or a `def` that has to wait after all
-            steps = Steps(answer, self.instance.tasks, None)
+            steps = Steps(answer)
             if not steps.first():
                 async with asyncio.timeout(self.seconds):
                     await steps

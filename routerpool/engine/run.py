@@ -195,7 +195,7 @@ class Run:
             raise cancelled
 
     async def _mutate(self, attempt: Attempt) -> ChatRequest:
-        return await self.hooks.fold("mutate", attempt.request, lambda request: (request, attempt), self._sendable)
+        return await self.hooks.fold("mutate", attempt.request, self._sendable, behind=(attempt,))
 
     def _sendable(self, impl: Impl, before: ChatRequest, changed: Any) -> ChatRequest:
         """What a plugin has made of a request, as far as it can be sent."""

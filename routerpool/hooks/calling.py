@@ -45,9 +45,6 @@ OPEN_SECONDS = 300.0
 CLOSE_SECONDS = 30.0
 """A plugin that has not closed after this long is left as it is: a stop must end."""
 
-LEFT_SECONDS = 1.0
-"""How long a task that a plugin has left behind may take to end once it is cancelled."""
-
 ACCEPTS: Mapping[str, type] = {
     "classify": Features,
     "mutate": ChatRequest,
@@ -77,7 +74,6 @@ class Hooks:
     instances: dict[str, Instance] = field(factory=dict)
     impls: dict[str, tuple[Impl, ...]] = field(factory=dict)
     seconds: float = HOOK_SECONDS
-    loop: asyncio.AbstractEventLoop | None = None
     manager: pluggy.PluginManager = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -137,50 +133,46 @@ class Hooks:
         Most hooks never wait, and a request passes a dozen of them: what does not wait should cost little.
         """
         if impl.is_async:
-            return self._begun(impl, impl.call(*args))
-        started, loop = perf_counter(), self.loop
-        before = impl.instance.tasks.enter(loop) if loop is not None else None
+            return self._first_step(impl, impl.call(*args))
+        started = perf_counter()
         try:
             result = impl.call(*args)
             if type(result) is GeneratorType:
                 result = list(result)
         except BaseException as error:
-            return self._failed(impl, error)
-        finally:
-            if loop is not None:
-                loop.set_task_factory(before)
+            return self._fault_of(impl, error)
         if type(result) is CoroutineType:  # it is begun by whoever awaits it
-            return self._later(impl, result)
-        return self._told(impl, result, perf_counter() - started)
+            return self._deferred(impl, result)
+        return self._result(impl, result, perf_counter() - started)
 
-    def _begun(self, impl: Impl, coroutine: Any) -> Any:
-        steps = Steps(coroutine, impl.instance.tasks, self.loop)
+    def _first_step(self, impl: Impl, coroutine: Any) -> Any:
+        steps = Steps(coroutine)
         try:
             if not steps.first():
-                return self._rest(impl, steps)
+                return self._finish(impl, steps)
         except BaseException as error:
-            return self._failed(impl, error)
-        return self._told(impl, steps.result, steps.longest)
+            return self._fault_of(impl, error)
+        return self._result(impl, steps.result, steps.longest)
 
-    async def _later(self, impl: Impl, coroutine: Any) -> Any:
-        result = self._begun(impl, coroutine)
+    async def _deferred(self, impl: Impl, coroutine: Any) -> Any:
+        result = self._first_step(impl, coroutine)
         return await result if type(result) is CoroutineType else result
 
-    async def _rest(self, impl: Impl, steps: Steps) -> Any:
+    async def _finish(self, impl: Impl, steps: Steps) -> Any:
         try:
             async with asyncio.timeout(self.seconds):
                 await steps
         except BaseException as error:
-            return self._failed(impl, error)
-        return self._told(impl, steps.result, steps.longest)
+            return self._fault_of(impl, error)
+        return self._result(impl, steps.result, steps.longest)
 
-    def _failed(self, impl: Impl, error: BaseException) -> None:
+    def _fault_of(self, impl: Impl, error: BaseException) -> None:
         on_purpose = impl.hook in SAYS_NO.get(type(error), ())  # a refused request, a slot that is taken
         if on_purpose or ours_to_end(error):
             raise error
         self.fault(impl, locate(error))
 
-    def _told(self, impl: Impl, result: Any, held: float) -> Any:
+    def _result(self, impl: Impl, result: Any, held: float) -> Any:
         if result is None and held <= SLOW_SECONDS:
             return None
         if held > SLOW_SECONDS:
@@ -192,14 +184,21 @@ class Hooks:
         return result
 
     async def fold(
-        self, hook: str, value: T, arguments: Callable[[T], tuple[Any, ...]], sound: Callable[[Impl, T, Any], T]
+        self,
+        hook: str,
+        value: T,
+        sound: Callable[[Impl, T, Any], T],
+        *,
+        before: tuple[Any, ...] = (),
+        behind: tuple[Any, ...] = (),
     ) -> T:
         """Hand a value through all implementations, each with what those before it have made of it.
 
-        `arguments` are the hook's for a value; None changes nothing, and `sound` says what is taken of another answer.
+        It stands among the hook's other arguments, which are `before` and `behind` it. None changes nothing; `sound`
+        says what is taken of another answer.
         """
         for impl in self.impls[hook]:
-            answer = self.call(impl, *arguments(value))
+            answer = self.call(impl, *before, value, *behind)
             if type(answer) is CoroutineType:
                 answer = await answer
             if answer is not None:
@@ -277,14 +276,12 @@ class Hooks:
 
         A plugin that fails to open is switched off and named; a required one stops the start.
         """
-        self.loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(self._end_tasks)
             for impl in self.impls["lifespan"]:
                 try:
                     life = impl.call(router)
                     async with asyncio.timeout(OPEN_SECONDS):
-                        await _stepped(anext(life), impl, self.loop)
+                        await anext(life)
                 except BaseException as error:
                     if ours_to_end(error):
                         raise
@@ -303,7 +300,7 @@ class Hooks:
     async def _close(self, impl: Impl, life: AsyncIterator[None]) -> None:
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await _stepped(anext(life), impl, self.loop)
+                await anext(life)
         except StopAsyncIteration:
             return
         except BaseException as error:
@@ -312,13 +309,6 @@ class Hooks:
             self.fault(impl, locate(error))
         else:
             self.fault(impl, "yielded more than once")
-
-    async def _end_tasks(self) -> None:
-        """End what plugins have started and not ended: a router leaves nothing behind in its host."""
-        for instance in self.instances.values():
-            left = await instance.tasks.end(LEFT_SECONDS)
-            if left:
-                self.blame(instance, "lifespan", f"left {left} of its tasks running")
 
     def gather(self, hook: str, *args: Any) -> list[tuple[Instance, Any]]:
         """Ask all implementations of a start-time hook (`register_*`), which may not be async; a fault names them."""
@@ -331,12 +321,6 @@ class Hooks:
                 who = f"plugin {instance.name!r} of {instance.distribution} {instance.version}"
                 raise PluginError(f"{who} fails in {hook}: {type(error).__name__}: {error}") from error
         return gathered
-
-
-async def _stepped(coroutine: Any, impl: Impl, loop: asyncio.AbstractEventLoop | None) -> None:
-    steps = Steps(coroutine, impl.instance.tasks, loop)
-    if not steps.first():
-        await steps
 
 
 HOOKS: tuple[str, ...] = tuple(

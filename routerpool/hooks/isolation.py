@@ -1,15 +1,14 @@
-"""What stands between a plugin and the rest: whose an error is, how long a step took, which tasks it has started."""
+"""What stands between a plugin and the rest: whose an error is, and how long a step took."""
 
 from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Generator
 from time import perf_counter
 from typing import Any
-from weakref import WeakSet
 
-__all__ = ["Steps", "Tasks", "locate", "ours_to_end"]
+__all__ = ["Steps", "locate", "ours_to_end"]
 
 
 def locate(error: BaseException) -> str:
@@ -31,61 +30,17 @@ def ours_to_end(error: BaseException) -> bool:
     return False
 
 
-class Tasks:
-    """The asyncio tasks that one plugin has started inside its hooks.
-
-    While a hook runs, and only then, this is the loop's task factory, in front of the host's own.
-    """
-
-    __slots__ = ("_host", "_started")
-
-    def __init__(self) -> None:
-        self._host: Callable[..., Any] | None = None
-        self._started: WeakSet[asyncio.Future[Any]] = WeakSet()
-
-    def enter(self, loop: asyncio.AbstractEventLoop) -> Any:
-        """Begin to take note; the factory that was there, for `loop.set_task_factory` afterwards."""
-        before = loop.get_task_factory()
-        if before is not self:
-            self._host = before
-        loop.set_task_factory(self)
-        return before
-
-    def __call__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        coroutine: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
-        **how: Any,
-    ) -> asyncio.Future[Any]:
-        """Start a task as the host would, and remember it."""
-        make = self._host or (lambda loop, coroutine, **how: asyncio.Task(coroutine, loop=loop, **how))
-        task: asyncio.Future[Any] = make(loop, coroutine, **how)
-        self._started.add(task)
-        return task
-
-    async def end(self, seconds: float) -> int:
-        """Cancel those that still run and wait so long for them; how many there were."""
-        left = [task for task in self._started if not task.done()]
-        for task in left:
-            task.cancel()
-        if left:
-            await asyncio.wait(left, timeout=seconds)
-        return len(left)
-
-
 class Steps:
-    """Drives a hook's coroutine step by step: the longest time it held the loop in one go, and the tasks it started.
+    """Drives a hook's coroutine step by step, and takes the longest time for which it held the loop in one go.
 
     `first` takes the first step at once. Most hooks end with it; only for the others it takes a task's awaiting, and
     somebody's limit on it.
     """
 
-    __slots__ = ("_coroutine", "_loop", "_tasks", "_waited", "longest", "result")
+    __slots__ = ("_coroutine", "_waited", "longest", "result")
 
-    def __init__(self, coroutine: Any, tasks: Tasks, loop: asyncio.AbstractEventLoop | None) -> None:
+    def __init__(self, coroutine: Any) -> None:
         self._coroutine = coroutine
-        self._tasks = tasks
-        self._loop = loop
         self._waited: Any = None
         self.longest = 0.0
         self.result: Any = None
@@ -95,16 +50,13 @@ class Steps:
         return self._step(self._coroutine.send, None)
 
     def _step(self, go: Callable[[Any], Any], what: Any) -> bool:
-        started, loop = perf_counter(), self._loop
-        before = self._tasks.enter(loop) if loop is not None else None
+        started = perf_counter()
         try:
             self._waited = go(what)
         except StopIteration as end:
             self.result = end.value
             return True
         finally:
-            if loop is not None:
-                loop.set_task_factory(before)
             self.longest = max(self.longest, perf_counter() - started)
         return False
 

@@ -7,14 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, distributions
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, frozen
 
 from routerpool.config.document import Problems
 from routerpool.config.sections import PluginEntry
 from routerpool.config.shape import structure
 from routerpool.errors import PluginError, nearest
 from routerpool.hooks.compatibility import unmet
-from routerpool.hooks.isolation import Tasks
 from routerpool.hookspecs import PROJECT
 
 __all__ = ["Installed", "Instance", "installed", "make", "offers"]
@@ -60,7 +59,6 @@ class Instance:
     faults: int = 0
     slow: int = 0
     last_fault: str | None = None
-    tasks: Tasks = field(factory=Tasks, repr=False, eq=False)
 
     def describe(self) -> dict[str, Any]:
         """What status and `routerpool plugins` tell of it."""

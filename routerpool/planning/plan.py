@@ -43,9 +43,6 @@ MANY_CHOICES = 4096
 
 T = TypeVar("T", Veto, Score)
 
-Ruled = tuple[tuple[Candidate, ...], list[Veto]]
-"""Who is left, and who is ruled out."""
-
 
 @frozen
 class Selection:
@@ -170,7 +167,7 @@ class Planner:
             privacy=max(self.config.privacy.default, profile.privacy, request.caller.privacy, asked),
             session=session_of(request),
         )
-        return await self.hooks.fold("classify", features, lambda known: (request, known), self._sound_features)
+        return await self.hooks.fold("classify", features, self._sound_features, before=(request,))
 
     def _sound_features(self, impl: Impl, before: Features, known: Features) -> Features:
         """What a plugin has made of features, as far as it may."""
@@ -234,17 +231,19 @@ class Planner:
     async def _veto(
         self, request: ChatRequest, features: Features, selection: Selection, field_: Field
     ) -> tuple[tuple[Candidate, ...], tuple[Veto, ...]]:
-        own = self._own_vetoes(request, features, selection.profile, field_)
-        left = _without(field_.eligible, own)
-        if self.hooks.impls["veto"]:  # each is asked about those whom nobody before it has ruled out
+        vetoes = self._own_vetoes(request, features, selection.profile, field_)
+        left = _without(field_.eligible, vetoes)
 
-            def more(impl: Impl, before: Ruled, answer: Iterable[Any]) -> Ruled:
-                left, vetoes = before
-                added = self._checked(impl, answer, Veto, left)
-                return _without(left, added), [*vetoes, *added]
+        def rule_out(impl: Impl, left: tuple[Candidate, ...], answer: Iterable[Any]) -> tuple[Candidate, ...]:
+            if not answer:
+                return left
+            more = self._checked(impl, answer, Veto, left)
+            vetoes.extend(more)
+            return _without(left, more)
 
-            left, own = await self.hooks.fold("veto", (left, own), lambda so_far: (request, features, so_far[0]), more)
-        return left, ((*field_.vetoes, *own) if own else field_.vetoes)
+        # each is asked about those whom nobody before it has ruled out
+        left = await self.hooks.fold("veto", left, rule_out, before=(request, features))
+        return left, ((*field_.vetoes, *vetoes) if vetoes else field_.vetoes)
 
     def _own_vetoes(self, request: ChatRequest, features: Features, profile: Profile, field_: Field) -> list[Veto]:
         tests: list[Callable[[Candidate], tuple[str, str] | None]] = []

