@@ -16,7 +16,7 @@ from values import VALUES, described, linked
 
 from plugins import Shipped, shipped
 from routerpool import hookspecs
-from routerpool.engine.run import RECORD_SECONDS
+from routerpool.engine.record import RECORD_SECONDS
 from routerpool.hooks.calling import (
     ACCEPTS,
     CLOSE_SECONDS,
