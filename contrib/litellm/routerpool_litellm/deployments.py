@@ -41,7 +41,7 @@ from routerpool.privacy import may_be_local
 from routerpool.protocols import Upstream
 from routerpool.providers import failure_of_answer
 
-__all__ = ["OWN", "Deployment", "Deployments", "is_own"]
+__all__ = ["OWN", "Deployment", "Deployments", "id_of", "is_own"]
 
 OWN = "routerpool/"
 """How the model of a deployment begins that is this very router, as LiteLLM's provider."""
@@ -140,6 +140,10 @@ class Deployments:
         """Whether LiteLLM's list is what it was."""
         return self._facts == [_facts(entry) for entry in entries if not is_own(entry)]
 
+    def among(self, entries: Iterable[Mapping[str, Any]]) -> list[Deployment]:
+        """Those of LiteLLM's entries that are known here, and are not this very router."""
+        return [self.by_id[name] for entry in entries if (name := id_of(entry)) in self.by_id]
+
     # What LiteLLM offers
 
     @contextmanager
@@ -209,6 +213,11 @@ class Deployments:
         if model.id not in ids:
             account.models.append(model)
         return model
+
+
+def id_of(entry: Mapping[str, Any]) -> str:
+    """What LiteLLM calls an entry, or the entry that a request is about to be sent to."""
+    return str((entry.get("model_info") or {}).get("id"))
 
 
 def is_own(entry: Mapping[str, Any]) -> bool:

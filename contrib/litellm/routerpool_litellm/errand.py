@@ -35,6 +35,8 @@ class Errand:
     headers: Sequence[tuple[str, str]] = field(repr=False)
     caller: Caller
     stream: bool = False
+    routed: bool = False
+    """Whether LiteLLM is to choose whom our plan says, and not by itself."""
     group: str = ""
     residence: Residence | None = field(default=None, repr=False)
     handover: Handover | None = field(default=None, repr=False)
@@ -122,12 +124,6 @@ class Errand:
             return ()
         return tuple(deployment for deployment in offered if deployment.candidate.key == candidate.key)
 
-    def wanted(self) -> frozenset[str] | None:
-        """The ids of the deployments that may be asked now; None where there is no plan."""
-        if self.residence is None or self.handover is None or self.handover.candidate is None:
-            return None
-        return frozenset(deployment.id for deployment in self._chosen(self.residence.deployments.all))
-
     def assignment(self, deployment: Deployment) -> Assignment | None:
         """What to send to this deployment, where it is the one that the plan says."""
         assignment = self.handover.assignment if self.handover else None
@@ -195,7 +191,10 @@ def carry(data: dict[str, Any]) -> Errand:
 
 
 async def permitted(request: ChatRequest, residence: Residence, offered: Iterable[Deployment]) -> list[Deployment]:
-    """Those of the deployments that may see a request; RequestError where it is blocked."""
+    """Those of the deployments that may see a request; RequestError where none may."""
     router = residence.router
     privacy, allows = (await router.classify(request)).privacy, router.config.privacy.remote_allows
-    return [d for d in offered if may_see(router.providers[d.candidate.provider], d.candidate, privacy, allows)]
+    kept = [d for d in offered if may_see(router.providers[d.candidate.provider], d.candidate, privacy, allows)]
+    if not kept:
+        raise RequestError("privacy_blocked", "no deployment may see a request of this privacy class")
+    return kept

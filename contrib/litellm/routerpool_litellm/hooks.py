@@ -3,22 +3,24 @@
     litellm_settings:
       callbacks: ["routerpool_litellm.hooks.handler"]
 
-Chats are planned, changed and recorded as in routerpool itself. For every call of every kind the deployment that
-LiteLLM has chosen is checked once more against the privacy class of what is about to be sent.
+Chats are planned, changed and recorded as in routerpool itself. Whom to ask is the plan's to say where the routing
+plugin stands beside it, else LiteLLM's. Every other call is left those deployments that may see it, as far as LiteLLM
+shows it before it chooses. And for every call of every kind the deployment that LiteLLM has chosen is checked once more
+against the privacy class of what is about to be sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from attrs import evolve
 
-from routerpool import Assignment, RequestError, Usage
+from routerpool import Assignment, ChatRequest, RequestError, Usage
 from routerpool.server import routing_headers
 from routerpool.wire import read_usage
 from routerpool_litellm.asked import CHATS, request_of
-from routerpool_litellm.deployments import Deployment, is_own
+from routerpool_litellm.deployments import Deployment, id_of, is_own
 from routerpool_litellm.errand import Errand, carry, errand_of, permitted
 from routerpool_litellm.failures import failure_of
 from routerpool_litellm.home import Residence, home
@@ -51,27 +53,41 @@ class Handler(CustomLogger):
         request_kwargs: dict[str, Any] | None = None,
         parent_otel_span: Any = None,
     ) -> list[Any]:
-        """Of deployments with the same name, those that are planned, where the routing plugin has planned."""
-        errand = errand_of(request_kwargs or {})
-        chosen = errand.wanted() if errand is not None else None
-        if chosen is None:
+        """Whom LiteLLM may choose from; where nobody may be asked that is an error, and never all of them.
+
+        It is asked before each attempt, with what LiteLLM offers then of the group that it has come to.
+        """
+        kwargs = request_kwargs or {}
+        errand = errand_of(kwargs)
+        if errand is not None and not errand.routed:
             return healthy_deployments
-        return [entry for entry in healthy_deployments if is_own(entry) or _id(entry) in chosen]
+        with refusing():
+            residence = await home()
+            offered = residence.deployments.among(healthy_deployments)
+            if not offered:  # this very router as a provider, or nothing that we know: there the last check must do
+                return healthy_deployments
+            if errand is not None:
+                kept: Iterable[Deployment] = await errand.choose(model, messages or (), offered)
+            else:
+                kept = await permitted(_request(residence, model, messages, kwargs), residence, offered)
+        ids = {deployment.id for deployment in kept}
+        return [entry for entry in healthy_deployments if id_of(entry) in ids]
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> dict[str, Any] | None:
         """The deployment is known: what is sent there, and whether it may be sent there at all."""
         if is_own({"litellm_params": kwargs}):
             return None
-        kwargs = {name: value for name, value in kwargs.items() if name != "router"}
+        kwargs = dict(kwargs)
         with refusing():
             residence = await home()
             deployment = _deployment(residence, kwargs)
             kind = getattr(call_type, "value", call_type)
             if deployment is None or kind not in CHATS:
                 await _check(residence, deployment, kwargs)
-                return kwargs
-            assignment = await _assignment(carry(kwargs), deployment, kwargs)
-            return _changed(kwargs, assignment)
+            else:
+                kwargs = _changed(kwargs, await _assignment(carry(kwargs), deployment, kwargs))
+        kwargs.pop("router", None)
+        return kwargs
 
     async def async_post_call_failure_deployment_hook(
         self,
@@ -124,39 +140,39 @@ class Handler(CustomLogger):
 handler = Handler()
 
 
-def _id(entry: Mapping[str, Any]) -> str:
-    return str((entry.get("model_info") or {}).get("id"))
-
-
 def _deployment(residence: Residence, kwargs: Mapping[str, Any]) -> Deployment | None:
     """The deployment that LiteLLM has chosen; None where we do not know it, or it is asked at another address."""
-    deployment = residence.deployments.by_id.get(_id(kwargs))
+    deployment = residence.deployments.by_id.get(id_of(kwargs))
     if deployment is None or (kwargs.get("api_base") or kwargs.get("base_url")) != deployment.api_base:
         return None
     return deployment
 
 
-async def _check(residence: Residence, deployment: Deployment | None, kwargs: Mapping[str, Any]) -> None:
-    """Refuse what this deployment may not see; one that nobody knows is somebody else's machine."""
-    errand = errand_of(kwargs) or Errand.of(kwargs)
-    group = deployment.group if deployment else str(kwargs.get("model"))
-    asked = Errand.of(kwargs).asked
-    request = request_of(
+def _request(residence: Residence, group: str, messages: Any, kwargs: Mapping[str, Any]) -> ChatRequest:
+    """A call of LiteLLM's as it stands now, whatever was asked when it came."""
+    now = Errand.of(kwargs)
+    told = errand_of(kwargs) or now
+    return request_of(
         residence.router,
         group,
-        asked,
-        kwargs.get("messages") or (),
-        hints=errand.hints,
-        headers=errand.headers,
-        caller=errand.caller,
+        now.asked,
+        messages or (),
+        hints=told.hints,
+        headers=told.headers,
+        caller=told.caller,
     )
+
+
+async def _check(residence: Residence, deployment: Deployment | None, kwargs: Mapping[str, Any]) -> None:
+    """Refuse what this deployment may not see; one that nobody knows is somebody else's machine."""
+    group = deployment.group if deployment else str(kwargs.get("model"))
+    request = _request(residence, group, kwargs.get("messages"), kwargs)
     if deployment is not None:
-        allowed = bool(await permitted(request, residence, (deployment,)))
-    else:
-        features = await residence.router.classify(request)
-        allowed = features.privacy <= residence.router.config.privacy.remote_allows
-    if not allowed:
-        where = deployment.candidate.key if deployment else "a deployment that is not in LiteLLM's model_list"
+        await permitted(request, residence, (deployment,))
+        return
+    features = await residence.router.classify(request)
+    if features.privacy > residence.router.config.privacy.remote_allows:
+        where = "a deployment that is not in LiteLLM's model_list"
         raise RequestError("privacy_blocked", f"{where} may not see a request of this privacy class")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,9 +46,7 @@ __all__ = [
     "at_shutdown",
     "chunk_of",
     "config_folder",
-    "cooling",
     "deployments_of",
-    "group_of",
     "internal",
     "last_chunk",
     "metadata_of",
@@ -143,16 +141,6 @@ def at_shutdown(stop: Callable[[], Awaitable[None]]) -> None:
     setattr(module, "proxy_shutdown_event", ended)  # noqa: B010 - a plain assignment wants a type for the module
 
 
-async def cooling(router: Any) -> frozenset[str]:
-    """The ids of the deployments that LiteLLM itself has benched; none where this release does not tell."""
-    with suppress(ImportError, AttributeError, TypeError):
-        from litellm.router_utils import cooldown_handlers
-
-        ask: Any = cooldown_handlers.async_get_cooldown_deployments
-        return frozenset(await ask(litellm_router_instance=router, parent_otel_span=None))
-    return frozenset()
-
-
 def take_over(router: Any, strategy: CustomRoutingStrategyBase) -> None:
     """Have a router of LiteLLM's ask `strategy` for the deployment of every request."""
     register = getattr(router, "register_plugin", None) or router.set_custom_routing_strategy
@@ -162,12 +150,6 @@ def take_over(router: Any, strategy: CustomRoutingStrategyBase) -> None:
 def originally(router: Any, method: str) -> Any:
     """A method of a router of LiteLLM's as it is without a strategy of ours."""
     return getattr(type(router), method).__get__(router)
-
-
-def group_of(metadata: Mapping[str, Any]) -> str | None:
-    """The model group that LiteLLM is choosing from, where it says so."""
-    told = metadata.get("model_group")
-    return told if isinstance(told, str) else None
 
 
 def metadata_of(request: Mapping[str, Any]) -> dict[str, Any]:

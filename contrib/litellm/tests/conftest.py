@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import openai
@@ -63,6 +65,26 @@ class Notebook:
         }
         self.write(told)
 '''
+
+
+@pytest.fixture
+def silent() -> None:
+    """LiteLLM imported as our own provider does it: without its network and its words."""
+    from routerpool_litellm_sdk import LiteLLM
+
+    asyncio.run(LiteLLM().discover(None))  # type: ignore[arg-type] - nobody is asked
+
+
+@pytest.fixture
+def deploys(silent: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[list[dict[str, Any]]], None]:
+    """Says which deployments the LiteLLM of this process has, beside the `routerpool.yaml` in `tmp_path`."""
+    from routerpool_litellm import home
+
+    (tmp_path / "routerpool.yaml").write_text("store: 'sqlite://'\nplugins: {free_first: {}}\n")
+    monkeypatch.setenv("ROUTERPOOL_CONFIG", str(tmp_path / "routerpool.yaml"))
+    proxy = SimpleNamespace(model_list=[])
+    monkeypatch.setattr(home, "proxy_router", lambda: proxy)
+    return lambda entries: setattr(proxy, "model_list", entries)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ pytestmark = [
     pytest.mark.anyio,
     pytest.mark.skipif(find_spec("litellm") is None, reason=CURE),
     pytest.mark.filterwarnings("ignore"),  # LiteLLM warns of itself and of pydantic when it is imported
+    pytest.mark.usefixtures("silent"),
 ]
 
 
@@ -27,28 +27,12 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(autouse=True)
-def silent() -> None:
-    """LiteLLM imported as our own provider does it: without its network and its words."""
-    from routerpool_litellm_sdk import LiteLLM
-
-    asyncio.run(LiteLLM().discover(None))  # type: ignore[arg-type] - nobody is asked
-
-
 @pytest.fixture
-def litellm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+def litellm(deploys: Callable[..., None]) -> Callable[..., None]:
     """Says which deployments LiteLLM has, of these models."""
-    from routerpool_litellm import home
-
-    (tmp_path / "routerpool.yaml").write_text("store: 'sqlite://'\nplugins: {free_first: {}}\n")
-    monkeypatch.setenv("ROUTERPOOL_CONFIG", str(tmp_path / "routerpool.yaml"))
-    proxy = SimpleNamespace(model_list=[])
-    monkeypatch.setattr(home, "proxy_router", lambda: proxy)
 
     def has(*models: str) -> None:
-        proxy.model_list = [
-            {"model_name": "auto", "litellm_params": {"model": model}, "model_info": {"id": model}} for model in models
-        ]
+        deploys([{"model_name": "auto", "litellm_params": {"model": m}, "model_info": {"id": m}} for m in models])
 
     return has
 

@@ -16,7 +16,7 @@ from .conftest import Setting, Start
 pytestmark = pytest.mark.real
 
 SECRET = "AKIA" + "Q3EGRJ7WZ5NVK2XP"
-NAMES = ("free", "paid", "home", "twin", "fragile", "torn", "backup")
+NAMES = ("free", "paid", "home", "twin", "fragile", "weak", "torn", "backup")
 
 
 def deployment(up: Upstream, group: str, name: str, model: str = "m1", **own: Any) -> dict[str, Any]:
@@ -38,6 +38,8 @@ def configuration(up: Upstream, seams: str) -> dict[str, Any]:
             deployment(up, "twins", "twin"),  # the same name at two addresses, of which one is local
             deployment(up, "twins", "home", local=True),
             deployment(up, "fragile", "fragile"),
+            deployment(up, "weak", "weak", free=True),
+            deployment(up, "weak", "twin"),
             deployment(up, "torn", "torn"),
             deployment(up, "backup", "backup"),
             deployment(up, "embed", "paid", "m2"),
@@ -45,7 +47,7 @@ def configuration(up: Upstream, seams: str) -> dict[str, Any]:
         "litellm_settings": {"callbacks": [hooks]},
         "router_settings": {
             "num_retries": 2,
-            "fallbacks": [{"fragile": ["backup"]}],
+            "fallbacks": [{"fragile": ["backup"]}, {"weak": ["backup"]}],
             **({"plugins": ["routerpool_litellm.routing.plugin"]} if seams == "narrowing" else {}),
         },
         "general_settings": {},
@@ -137,7 +139,13 @@ def test_of_two_deployments_with_one_name_the_local_one_gets_the_secret(at: Sett
 
 
 def test_other_calls_than_chats_are_checked_too(at: Setting) -> None:
+    vector = {"object": "embedding", "index": 0, "embedding": [0.5]}
+    usage = {"prompt_tokens": 3, "total_tokens": 3}
+    at.up.route("paid", "POST /v1/embeddings", {"object": "list", "data": [vector], "model": "m2", "usage": usage})
+    assert at.client.embeddings.create(model="embed", input="Hello", encoding_format="float").data[0].embedding == [0.5]
     before = len(at.up.seen("paid").requests)
+    with pytest.raises(openai.PermissionDeniedError):
+        at.client.embeddings.create(model="embed", input="Hello", extra_body={"router": {"privacy": "private"}})
     with pytest.raises(openai.PermissionDeniedError):
         at.client.embeddings.create(model="embed", input=f"What is {SECRET} good for?")
     with pytest.raises(openai.PermissionDeniedError):
@@ -203,6 +211,15 @@ def test_litellms_own_fallbacks_keep_working(at: Setting) -> None:
     at.until(lambda: any(r["tried"][:1] == ["fragile/m1:server"] and r["outcome"] == "failed" for r in at.read_all()))
 
 
+def test_a_fallback_leaves_the_rest_of_a_plan_behind(at: Setting) -> None:
+    at.up.always("weak", "http:500")
+    before = counts(at)
+    answer = at.raw("Hello", "weak", extra_body={"num_retries": 0})
+    assert answer.headers["x-router-provider"] == "backup"
+    assert more(at, before) == {"weak": 1, "backup": 1}
+    at.until(lambda: any(r["tried"] == ["weak/m1:server"] and r["outcome"] == "failed" for r in at.read_all()))
+
+
 def test_a_stream_that_breaks_off_is_an_error_and_recorded_as_truncated(at: Setting) -> None:
     at.up.always("torn", "midclose")
     with pytest.raises(openai.APIError):  # as a status where LiteLLM has sent nothing yet, else in the stream
@@ -224,6 +241,7 @@ def test_a_strategy_that_takes_over_does_all_of_this_too(start: Start, up: Upstr
             test_a_hint_of_the_client_is_heard,
             test_a_broken_deployment_is_left_for_the_next_of_the_plan_and_then_avoided,
             test_litellms_own_fallbacks_keep_working,
+            test_a_fallback_leaves_the_rest_of_a_plan_behind,
             test_a_stream_that_breaks_off_is_an_error_and_recorded_as_truncated,
         ):
             test(fresh(setting))
