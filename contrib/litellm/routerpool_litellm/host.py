@@ -47,10 +47,12 @@ __all__ = [
     "chunk_of",
     "config_folder",
     "deployments_of",
+    "healthy",
     "internal",
     "last_chunk",
     "metadata_of",
     "originally",
+    "originally_at_once",
     "proxy_router",
     "refusing",
     "response_of",
@@ -109,7 +111,7 @@ def config_folder() -> Path | None:
 
 def deployments_of(router: Any) -> list[Mapping[str, Any]]:
     """What a router of LiteLLM's may ask, each as its `model_name`, `litellm_params` and `model_info`."""
-    registry = getattr(router, "registry", None)  # since 1.107; before that, a plain list
+    registry = getattr(router, "registry", None)  # since 1.109; before that, a plain list
     found = registry().all() if callable(registry) else getattr(router, "model_list", None)
     return [known for entry in found or () if (known := _mapping(entry)) is not None]
 
@@ -147,9 +149,44 @@ def take_over(router: Any, strategy: CustomRoutingStrategyBase) -> None:
     register(strategy)
 
 
-def originally(router: Any, method: str) -> Any:
-    """A method of a router of LiteLLM's as it is without a strategy of ours."""
-    return getattr(type(router), method).__get__(router)
+async def healthy(router: Any, model: str, request: dict[str, Any], **told: Any) -> Any:
+    """The entries that a router of LiteLLM's would choose from now; a mapping where only that one is meant."""
+    if hasattr(router, "select"):  # since 1.109
+        return await router.select(model, request, kind="healthy", **told)
+    return await router.async_get_healthy_deployments(model=model, request_kwargs=request, **told)
+
+
+async def originally(router: Any, model: str, request: dict[str, Any], **told: Any) -> Any:
+    """The entry that a router of LiteLLM's chooses by itself, when a strategy of ours has taken it over."""
+    untaken = _untaken(router)
+    choose = getattr(untaken, "select", None) or untaken.async_get_available_deployment
+    return await choose(model=model, request_kwargs=request, **told)
+
+
+def originally_at_once(router: Any, *positional: Any, **told: Any) -> Any:
+    """The same, without waiting for anybody."""
+    return _untaken(router).get_available_deployment(*positional, **told)
+
+
+def _untaken(router: Any) -> Any:
+    """What chooses in a router of LiteLLM's, as if nobody had taken that over.
+
+    Since 1.109 a router keeps it in a core, and since 1.110 that asks the strategy even where the strategy itself has
+    asked, as if whoever takes a router over did all of its work. So this is a copy of the core for one call, which
+    shares everything with it but the strategy.
+    """
+    core = vars(router).get("_core", router)
+    copied = object.__new__(type(core))
+    vars(copied).update((name, value) for name, value in vars(core).items() if name not in TAKEN_OVER)
+    if "_custom_strategy" in vars(core):
+        vars(copied)["_custom_strategy"] = None
+    return copied
+
+
+TAKEN_OVER = frozenset(
+    {"get_available_deployment", "async_get_available_deployment", "_core_async_get_available_deployment"}
+)
+"""What LiteLLM, before and in 1.109, puts into a router for a strategy."""
 
 
 def metadata_of(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,18 +11,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from routerpool import RequestError
-from routerpool_litellm.deployments import is_own
-from routerpool_litellm.errand import carry
+from routerpool_litellm.deployments import id_of, is_own
+from routerpool_litellm.errand import Errand, errand_of
 from routerpool_litellm.home import home
 from routerpool_litellm.hooks import Handler
-from routerpool_litellm.host import CustomRoutingStrategyBase, originally, proxy_router, refusing, take_over
+from routerpool_litellm.host import (
+    CustomRoutingStrategyBase,
+    healthy,
+    originally,
+    originally_at_once,
+    proxy_router,
+    refusing,
+    take_over,
+)
 
 __all__ = ["Strategy", "Takeover", "handler"]
 
 
 class Strategy(CustomRoutingStrategyBase):
-    """What a router of LiteLLM's asks for a deployment. Only chats are planned; the rest is chosen as before."""
+    """What a router of LiteLLM's asks for a deployment. Only chats are planned; the rest is chosen as LiteLLM does."""
 
     def __init__(self, router: Any) -> None:
         self.router = router
@@ -36,28 +43,26 @@ class Strategy(CustomRoutingStrategyBase):
         request_kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """The deployment to ask now."""
-        told = {"model": model, "messages": messages, "input": input, "specific_deployment": specific_deployment}
+        told = {"messages": messages, "input": input, "specific_deployment": specific_deployment}
         request = {} if request_kwargs is None else request_kwargs
-        if messages is None or specific_deployment:
-            return await originally(self.router, "async_get_available_deployment")(**told, request_kwargs=request)
-        healthy = await self.router.async_get_healthy_deployments(**told, request_kwargs=request)
-        if isinstance(healthy, Mapping) or any(is_own(entry) for entry in healthy):
-            return healthy if isinstance(healthy, Mapping) else healthy[0]
+        errand = errand_of(request)
+        if errand is None or specific_deployment:
+            return await originally(self.router, model, request, **told)
+        entries = await healthy(self.router, model, request, **told)
+        if isinstance(entries, Mapping) or any(is_own(entry) for entry in entries):
+            return entries if isinstance(entries, Mapping) else entries[0]
         with refusing():
-            return await self._chosen(model, messages, healthy, request)
-
-    async def _chosen(self, model: str, messages: Any, healthy: list[Any], request: dict[str, Any]) -> Any:
-        residence = await home()
-        entries = {str((entry.get("model_info") or {}).get("id")): entry for entry in healthy}
-        offered = [residence.deployments.by_id[name] for name in entries if name in residence.deployments.by_id]
-        kept = await carry(request).choose(model, messages, offered)
-        if not kept:
-            raise RequestError("no_candidate", "none of LiteLLM's deployments may answer this request")
-        return entries[kept[0].id]
+            return await _chosen(errand, model, messages, entries)
 
     def get_available_deployment(self, *positional: Any, **told: Any) -> Any:
         """The synchronous way, which cannot wait for a plan: LiteLLM chooses, and the last check is the handler's."""
-        return originally(self.router, "get_available_deployment")(*positional, **told)
+        return originally_at_once(self.router, *positional, **told)
+
+
+async def _chosen(errand: Errand, model: str, messages: Any, entries: list[Any]) -> Any:
+    offered = (await home()).deployments.among(entries)
+    kept = await errand.choose(model, messages or (), offered)
+    return next(entry for entry in entries if id_of(entry) == kept[0].id)
 
 
 class Takeover:

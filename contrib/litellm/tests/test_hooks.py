@@ -123,3 +123,20 @@ async def test_the_last_check_hears_a_hint_in_the_body_and_does_not_send_it(hand
     with pytest.raises(Refused):
         await handler.async_pre_call_deployment_hook(call(BACKUP, **private), "aembedding")
     assert await handler.async_pre_call_deployment_hook(call(HOME, **private), "aembedding") == call(HOME)
+
+
+async def test_a_strategy_that_takes_over_leaves_other_calls_to_litellms_own(silent: None) -> None:
+    from litellm import Router
+    from routerpool_litellm.host import take_over
+    from routerpool_litellm.takeover import Strategy
+
+    weighed = [(FREE, 0), (PAID, 1)]
+    router = Router([{**e, "litellm_params": {**e["litellm_params"], "weight": w, "api_key": "x"}} for e, w in weighed])
+    strategy = Strategy(router)
+    take_over(router, strategy)
+    for _ in range(20):
+        for chosen in (
+            await strategy.async_get_available_deployment("auto", input="Hello", request_kwargs={}),
+            strategy.get_available_deployment("auto", input="Hello"),
+        ):
+            assert chosen["model_info"]["id"] == "auto-paid"
