@@ -145,7 +145,8 @@ class Setting:
         return [json.loads(line) for line in self._lines()[self.read :]]
 
     def _lines(self) -> list[str]:
-        return self.book.read_text().splitlines() if self.book.exists() else []
+        """The lines that are whole by now."""
+        return self.book.read_text().split("\n")[:-1] if self.book.exists() else []
 
 
 Start = Callable[[Mapping[str, Any], Mapping[str, Any], Upstream], Any]
