@@ -19,7 +19,10 @@ from typing import Any
 import yaml
 from attrs import frozen
 
-__all__ = ["CannotStart", "Proxy", "proxied"]
+__all__ = ["NOT_INSTALLED", "CannotStart", "Proxy", "proxied"]
+
+NOT_INSTALLED = "needs LiteLLM's proxy: uv run --all-packages --group real pytest"
+"""Why a test that meets LiteLLM may be skipped, and the only reason for that."""
 
 KEY = "sk-of-the-proxy-under-test-0000000000000000000000"
 """The proxy's own key; LiteLLM does not start without one."""
@@ -46,19 +49,19 @@ class Proxy:
 
 
 class CannotStart(Exception):
-    """LiteLLM's proxy is not installed, or not all that it imports."""
+    """LiteLLM is not installed. One that is there and does not start, for whatever it lacks, is a failure."""
 
 
 @contextmanager
 def proxied(folder: Path, config: Mapping[str, Any], env: Mapping[str, str] | None = None) -> Iterator[Proxy]:
     """A proxy started in `folder` over this `config.yaml`, beside whatever `routerpool.yaml` lies there.
 
-    It is ended by SIGTERM. What it printed is in `proxy.log`, and in the error when it does not start; CannotStart says
-    what is not installed.
+    It is ended by SIGTERM. What it printed is in `proxy.log`, and in the error when it does not start; where there is
+    no LiteLLM at all, that is CannotStart.
     """
     program = Path(sys.executable).with_name("litellm")
     if not program.is_file():
-        raise CannotStart("needs LiteLLM's proxy: uv run --all-packages --group real pytest")
+        raise CannotStart(NOT_INSTALLED)
     folder.mkdir(parents=True, exist_ok=True)
     path, log = folder / "config.yaml", folder / "proxy.log"
     path.write_text(yaml.safe_dump(dict(config), sort_keys=False))
@@ -103,5 +106,5 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
             time.sleep(0.1)
     said = log.read_text(errors="replace")
     if missing := re.search(r"ModuleNotFoundError: .*", said):
-        raise CannotStart(f"LiteLLM's proxy lacks a package: {missing[0]}; add it to the group `real`")
+        raise AssertionError(f"LiteLLM's proxy lacks a package: {missing[0]}; add it to the group `real`")
     raise AssertionError(f"the proxy did not start:\n{said[-8000:]}")

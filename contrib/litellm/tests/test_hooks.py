@@ -9,12 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from routerpool_litellm.testing import NOT_INSTALLED
 
-CURE = "needs LiteLLM's proxy: uv run --all-packages --group real pytest"
 pytestmark = [
     pytest.mark.real,
     pytest.mark.anyio,
-    pytest.mark.skipif(find_spec("litellm") is None, reason=CURE),
+    pytest.mark.skipif(find_spec("litellm") is None, reason=NOT_INSTALLED),
     pytest.mark.filterwarnings("ignore"),  # LiteLLM warns of itself and of pydantic when it is imported
 ]
 
