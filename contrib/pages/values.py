@@ -69,6 +69,8 @@ def _default(field: attrs.Attribute[Any]) -> str:
         return "required"
     if attrs.has(type(field.default)):
         return f"`{type(field.default).__name__}()`"
+    if isinstance(field.default, attrs.Factory) and field.default.takes_self:
+        return "made of the others"
     value = field.default.factory() if isinstance(field.default, attrs.Factory) else field.default
     if isinstance(value, Enum):
         return f"`{value.name}`"
