@@ -278,7 +278,7 @@ async def test_a_client_that_leaves_while_its_request_is_scanned_is_recorded_and
         _, writer = await at.open(stream=True, model="auto")
         await begun.wait()
         writer.transport.abort()
-        under_way = at.router._open  # what is told of a leaving is nowhere else to be seen
+        under_way = at.router.services.journeys  # what is told of a leaving is nowhere else to be seen
         await until(lambda: all(arrival.deadline.left for arrival in under_way), seconds=SOON)
         left.set()
         await until(lambda: at.router.admission.running == 0)
