@@ -1,4 +1,4 @@
-"""What the benchmark found: a table for people, JSON for machines, a picture for the README."""
+"""What the benchmark found: a table for people, JSON for machines, a picture for the README beside this file."""
 
 from __future__ import annotations
 

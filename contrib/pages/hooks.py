@@ -44,8 +44,8 @@ the end        on_success, where a provider has answered → record_usage
 ABOUT = """
 No hook has to be implemented. These pages are made of the specs in
 [`routerpool/hookspecs.py`](../../../routerpool/hookspecs.py), which can be read in one sitting; every example is run by
-a test. See also the [values](../values.md) that hooks get and answer with, [all plugins](../plugins.md), and in the
-[README](../../../README.md#write-one) a whole plugin with its files and tests.
+a test. See also the [values](../values.md) that hooks get and answer with, [all plugins](../plugins.md), and the
+[tutorial](../authoring.md), which builds whole plugins with their files and tests.
 
 A request's way through the hooks; `explain` stops behind `score`, and an answer of `intercept` goes straight to the
 end:

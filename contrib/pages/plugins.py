@@ -1,4 +1,4 @@
-"""The plugins of this repository: the README's lists of them and of the providers, and the page that tells all."""
+"""The plugins of this repository: the README's list of them, the page that tells all, and that of the providers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from inspect import iscoroutinefunction
 from pathlib import Path
 
 from attrs import frozen
-from markdown import anchor, prose, table
+from markdown import anchor, bullets, prose, table
 from sections import Shapes
 
 from routerpool.config.sections import PluginEntry
@@ -21,18 +21,19 @@ from routerpool.hookspecs import PROJECT
 from routerpool.providers.data import ProviderData, load_data
 from routerpool.providers.openai import OpenAIProvider, ProviderConfig
 
-__all__ = ["FAMILIES", "Shipped", "listed", "plugins_page", "providers", "shipped"]
+__all__ = ["FAMILIES", "Shipped", "listed", "plugins_page", "providers_page", "shipped"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FAMILIES = {
-    "providers": "Providers: who answers",
-    "strategies": "Strategies: who should",
-    "resilience": "Resilience: what was learned about who can",
-    "privacy": "Privacy: what is in the text, and who may see it",
-    "mutators": "Mutators: what is sent",
-    "apis": "Doors: other wire formats into the same engine",
-    "operations": "Operations: what people look at",
+    "providers": ("Providers", "services and local servers that answer"),
+    "strategies": ("Strategies", "which candidate is preferred"),
+    "resilience": ("Resilience", "what is learned from failures"),
+    "privacy": ("Privacy", "what a request contains, and who may see it"),
+    "mutators": ("Mutators", "what is changed before a request is sent"),
+    "apis": ("APIs", "other wire formats for clients"),
+    "operations": ("Operations", "what people look at"),
 }
+"""The families, by the folders of their plugins: a title, and what they are about."""
 
 EVERY_PROVIDER = "Keys of every provider's section"
 
@@ -72,20 +73,19 @@ def _hooks(plugin: type) -> dict[str, bool]:
     return {name: answers[name] for name in HOOKS if name in answers}
 
 
-def _by_family() -> Iterator[tuple[str, list[Shipped]]]:
-    for family, title in FAMILIES.items():
+def _by_family() -> Iterator[tuple[str, str, list[Shipped]]]:
+    for family, (title, about) in FAMILIES.items():
         if found := [plugin for plugin in shipped() if plugin.family == family]:
-            yield title, found
+            yield title, about, found
 
 
 def listed() -> str:
-    """The README's list, one table a family."""
-    page = "contrib/docs/plugins.md"
-    parts = []
-    for title, plugins in _by_family():
-        rows = [(f"[`{plugin.name}`]({page}{anchor(plugin.name)})", plugin.summary) for plugin in plugins]
-        parts += [f"**{title}**", table(("plugin", "what it does"), rows)]
-    return "\n\n".join(parts)
+    """The README's list, one line a family."""
+    page, more = "contrib/docs/plugins.md", {"Providers": " ([keys, free tiers](contrib/docs/providers.md))"}
+    return bullets(
+        f"[{title}]({page}{anchor(title)}), {about}{more.get(title, '')}: {', '.join(f'`{p.name}`' for p in plugins)}"
+        for title, about, plugins in _by_family()
+    )
 
 
 # The page
@@ -115,8 +115,8 @@ def plugins_page() -> str:
         shared.table(ProviderConfig),
         *shared.pages("###"),
     ]
-    for title, plugins in _by_family():
-        parts.append(f"## {title}")
+    for title, about, plugins in _by_family():
+        parts += [f"## {title}", f"{about[0].upper()}{about[1:]}."]
         for plugin in plugins:
             parts += _told(plugin, shared)
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -167,11 +167,25 @@ def _same_as_all(section: type) -> set[str]:
     }
 
 
-# The README's table of providers
+# The page of the providers
+
+ABOUT_PROVIDERS = """
+Every provider that speaks OpenAI's format, as the data file beside its plugin tells it; the options of each stand with
+[its plugin](plugins.md#providers). A provider without its key is idle, not an
+error. Free tiers change without notice: each has the date on which it was looked up.
+
+*known* are the models of the data file; *asked* means that the provider's own list says which of them are left. *none*
+as a key is for servers that ask for none. *prompts* tells what the provider's terms say of them: whether they may be
+used for training, or that they stay on your machine. [Privacy](privacy.md) says what follows from it.
+"""
 
 
-def providers() -> str:
-    """The providers' table as Markdown: what each data file says."""
+def providers_page() -> str:
+    """The page: where each provider is, its key, its models, its free tier, and what becomes of prompts there."""
+    return f"# Providers\n\n{prose(ABOUT_PROVIDERS)}\n\n{_providers()}\n"
+
+
+def _providers() -> str:
     rows = ["| provider | address | key | its models | free tier | prompts |", "|---|---|---|---|---|---|"]
     known = installed()
     ours = {path.parent.name for path in ROOT.glob("plugins/providers/*/pyproject.toml")}

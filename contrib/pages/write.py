@@ -1,8 +1,9 @@
 """Writes all that is made of the code: `python contrib/pages/write.py [--check]`.
 
 The pages under `contrib/docs/`: one for each hook and their index, the values that cross hooks, all plugins with their
-options, the configuration, the commands, and HTTP. And in the README: the list of plugins and the table of providers.
-With `--check` nothing is written; what is not as the code says is named, and the exit code is 1.
+options, the providers, the configuration, the commands, and HTTP. And in the README: the list of plugins.
+The other pages are written by hand. With `--check` nothing is written; what is not as the code
+says is named, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -13,26 +14,15 @@ from pathlib import Path
 
 from commands import commands_page
 from hooks import hook_pages
-from markdown import prose
 from routes import http_page
 from sections import configuration_page
 from values import values_page
 
-from plugins import listed, plugins_page, providers
+from plugins import listed, plugins_page, providers_page
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCS, README = ROOT / "contrib" / "docs", ROOT / "README.md"
 BEGIN, END = "<!-- {}:begin (made by contrib/pages/write.py, checked by a test) -->", "<!-- {}:end -->"
-
-ABOUT = """
-For users: [every key of the configuration](configuration.md), [every command](commands.md), [every
-route and error](http.md), [every plugin](plugins.md) with its options.
-
-For plugin authors: [the hooks](hooks/README.md) in the order of their calls, a page for each, and [the
-values](values.md) that they get and answer with.
-
-Nobody writes these by hand: `python contrib/pages/write.py` makes them, and a test sees that they are as the code is.
-"""
 
 
 def made() -> Iterator[tuple[Path, str]]:
@@ -41,11 +31,11 @@ def made() -> Iterator[tuple[Path, str]]:
         yield DOCS / "hooks" / name, text
     yield DOCS / "values.md", values_page()
     yield DOCS / "plugins.md", plugins_page()
+    yield DOCS / "providers.md", providers_page()
     yield DOCS / "configuration.md", configuration_page()
     yield DOCS / "commands.md", commands_page()
     yield DOCS / "http.md", http_page()
-    yield DOCS / "README.md", f"# Pages made of the code\n\n{prose(ABOUT)}\n"
-    yield README, put(put(README.read_text(), "plugins", listed()), "providers", providers())
+    yield README, put(README.read_text(), "plugins", listed())
 
 
 def put(text: str, name: str, part: str) -> str:
@@ -62,7 +52,7 @@ def main() -> int:
     """Write the pages, or with --check say which are not as they should be."""
     pages = dict(made())
     stale = [path for path, text in pages.items() if not path.exists() or path.read_text() != text]
-    left = sorted(set(DOCS.rglob("*.md")) - pages.keys())
+    left = sorted(set((DOCS / "hooks").glob("*.md")) - pages.keys())  # of hooks that are gone
     if "--check" in sys.argv:
         for path in [*stale, *left]:
             print(f"{path.relative_to(ROOT)} is not what the code says; run `python contrib/pages/write.py`")

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "contrib" / "examples" / "existing_proxy"
-README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "contrib" / "docs" / "hosts.md").read_text()
 
 TALLY = """
 from routerpool import hookimpl
@@ -48,13 +48,13 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def test_three_lines_make_the_difference_and_both_stand_in_the_readme() -> None:
+def test_three_lines_make_the_difference_and_both_stand_on_the_page_for_hosts() -> None:
     before, after = ((EXAMPLE / name).read_text() for name in ("proxy.py", "routed.py"))
     diff = [*difflib.unified_diff(before.splitlines(), after.splitlines(), "proxy.py", "routed.py", n=1, lineterm="")]
 
     assert len([line for line in diff[2:] if line.startswith("+") and line[1:].strip()]) == 3
-    assert f"```python\n{before}```" in README
-    assert "```diff\n" + "\n".join(diff) + "\n```" in README
+    assert f"```python\n{before}```" in PAGE
+    assert "```diff\n" + "\n".join(diff) + "\n```" in PAGE
 
 
 @pytest.fixture

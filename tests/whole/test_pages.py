@@ -1,4 +1,4 @@
-"""The pages under contrib/docs are true: made of the code as it is, and every link in them leads somewhere."""
+"""The pages are true: made of the code as it is, whole in their index, and every link and test they name is there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import inspect
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,9 +19,9 @@ from routerpool.errors import PluginError
 from routerpool.hooks.calling import HOOKS, Hooks
 from routerpool.hooks.loading import Instance
 
-ROOT = Path(__file__).resolve().parents[2]
+from ..support.pages import DOCS, PAGES, README, ROOT, anchors, links
+
 WRITE = ROOT / "contrib" / "pages" / "write.py"
-DOCS = ROOT / "contrib" / "docs"
 
 
 def _manual() -> ModuleType:
@@ -116,33 +115,41 @@ def test_a_hook_that_may_not_be_async_says_so(hook: str) -> None:
         _asked(hook, method)
 
 
-# Links
+# What pages lead to
 
 
-def _prose(page: Path) -> str:
-    return re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
-
-
-def _anchors(page: Path) -> list[str]:
-    headings = re.findall(r"^#+ (.+)$", _prose(page), re.MULTILINE)
-    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
-
-
-def _links() -> Iterator[tuple[Path, str]]:
-    for page in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]:
-        yield from ((page, link) for link in re.findall(r"\]\(([^)\s]+)\)", _prose(page)) if "://" not in link)
-
-
-def test_every_link_leads_somewhere() -> None:
-    links = set(_links())
-    assert len(links) > 200
-    for page, link in links:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in links(page):
         path, _, anchor = link.partition("#")
         aim = (page.parent / path).resolve() if path else page
-        assert aim.exists(), f"{page.name} links to {link}"
-        assert not anchor or anchor in _anchors(aim), f"{page.name} links to {link}"
+        assert aim.exists(), link
+        assert not anchor or anchor in anchors(aim), link
 
 
-def test_no_two_headings_of_a_page_have_one_address() -> None:
-    for page in DOCS.rglob("*.md"):
-        assert sorted(_anchors(page)) == sorted(set(_anchors(page))), page
+def test_the_links_are_seen() -> None:
+    assert sum(len(links(page)) for page in PAGES) > 200
+    assert len(links(README)) > 20
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_two_headings_of_a_page_have_one_address(page: Path) -> None:
+    assert sorted(anchors(page)) == sorted(set(anchors(page)))
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = links(DOCS / "README.md")
+    assert {page.name for page in DOCS.glob("*.md")} - {"README.md"} <= set(index)
+    assert "hooks/README.md" in index
+    lines = [line for line in (DOCS / "README.md").read_text().splitlines() if line.startswith("- ")]
+    assert len(lines) == len([link for link in index if link]), "one line each"
+
+
+def test_every_test_that_a_page_names_is_there() -> None:
+    folders = (ROOT / name for name in ("tests", "plugins", "contrib"))
+    tests = {path.name: path.read_text() for folder in folders for path in folder.rglob("test_*.py")}
+    named = {name for page in PAGES for name in re.findall(r"\b(test_\w+\.py(?:::test_\w+)?)", page.read_text())}
+    assert len(named) > 30
+    for name in named - {"test_shortest.py", "test_terse.py"}:  # the tutorial's own
+        file, _, function = name.partition("::")
+        assert f"def {function}(" in tests[file] if function else file in tests, name
