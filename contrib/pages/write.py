@@ -1,8 +1,8 @@
 """Writes all that is made of the code: `python contrib/pages/write.py [--check]`.
 
 The pages under `contrib/docs/`: one for each hook and their index, the values that cross hooks, all plugins with their
-options, the providers, the configuration, the commands, and HTTP. And in the README: the list of plugins.
-The other pages are written by hand. With `--check` nothing is written; what is not as the code
+options, the providers, the configuration, the commands, and HTTP. And in the README: the list of plugins and the
+picture of the rooms. The other pages are written by hand. With `--check` nothing is written; what is not as the code
 says is named, and the exit code is 1.
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from commands import commands_page
 from hooks import hook_pages
+from rooms import picture
 from routes import http_page
 from sections import configuration_page
 from values import values_page
@@ -35,7 +36,7 @@ def made() -> Iterator[tuple[Path, str]]:
     yield DOCS / "configuration.md", configuration_page()
     yield DOCS / "commands.md", commands_page()
     yield DOCS / "http.md", http_page()
-    yield README, put(README.read_text(), "plugins", listed())
+    yield README, put(put(README.read_text(), "plugins", listed()), "rooms", picture())
 
 
 def put(text: str, name: str, part: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.util
 import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -113,6 +115,33 @@ def test_a_hook_that_may_not_be_async_says_so(hook: str) -> None:
 
     with pytest.raises(PluginError, match=f"fails in {hook}"), pytest.warns(RuntimeWarning, match="never awaited"):
         _asked(hook, method)
+
+
+# The picture of the rooms
+
+
+def test_the_picture_has_every_room_above_those_that_it_stands_on(rooms: ModuleType) -> None:
+    seen: set[str] = set()
+    for name, below in rooms.rooms().items():
+        assert below <= seen
+        seen.add(name)
+    folders = {path.parent.name for path in (ROOT / "routerpool").glob("*/__init__.py")}
+    assert folders | {"types", "errors", "hookspecs", "router"} <= seen
+
+
+def test_the_picture_leaves_out_what_follows_from_others(rooms: ModuleType) -> None:
+    def edges(**below: str) -> dict[str, frozenset[str]]:
+        return {name: frozenset(letters) for name, letters in below.items()}
+
+    assert rooms.needed(edges(a="", b="a", c="ab", d="abc", e="a")) == edges(a="", b="a", c="b", d="c", e="a")
+
+
+@pytest.fixture
+def rooms(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    monkeypatch.syspath_prepend(str(WRITE.parent))
+    yield importlib.import_module("rooms")
+    for name in ("rooms", "markdown"):
+        del sys.modules[name]
 
 
 # What pages lead to
