@@ -100,14 +100,11 @@ A key without a default may be left out unless it is required.
 def plugins_page() -> str:
     """All plugins: what each is for, where it comes from, which hooks it answers, and the keys of its section."""
     shared = Shapes(owner="providers")
-    rows = [
-        (f"[`{p.name}`]({anchor(p.name)})", p.family, f"`{p.offer.distribution}`", p.offer.version, _links(p))
-        for p in shipped()
-    ]
+    rows = [(f"[`{p.name}`]({anchor(p.name)})", p.family, p.summary, _links(p)) for p in shipped()]
     parts = [
         "# Plugins",
         prose(ABOUT),
-        table(("plugin", "family", "distribution", "version", "hooks"), rows),
+        table(("plugin", "family", "what it does", "hooks"), rows),
         "## Keys of every plugin's section",
         shared.table(PluginEntry, use="the key itself"),
         f"## {EVERY_PROVIDER}",
@@ -171,12 +168,18 @@ def _same_as_all(section: type) -> set[str]:
 
 ABOUT_PROVIDERS = """
 Every provider that speaks OpenAI's format, as the data file beside its plugin tells it; the options of each stand with
-[its plugin](plugins.md#providers). A provider without its key is idle, not an
-error. Free tiers change without notice: each has the date on which it was looked up.
+[its plugin](plugins.md#providers). Nothing of it was checked against the live services, and free tiers change without
+notice: each has the date on which it was looked up, and `routerpool doctor` warns of a file that is older than 180
+days. `models:` in YAML, and `<PROVIDER>_MODELS` and `<PROVIDER>_BASE_URL` in the environment, overrule it.
 
-*known* are the models of the data file; *asked* means that the provider's own list says which of them are left. *none*
-as a key is for servers that ask for none. *prompts* tells what the provider's terms say of them: whether they may be
-used for training, or that they stay on your machine. [Privacy](privacy.md) says what follows from it.
+A provider without its key is idle, not an error; *none* as a key is for servers that ask for none. One key is one
+instance: a second key is a second named instance of the plugin (`second: {use: groq, api_key_env: SECOND_KEY}`), and
+shares the first one's quotas unless it says `separate_account: true`. No key is ever changed for another because of a
+limit.
+
+*known* are the models of the data file; *asked* means that the provider's own list says which of them are left.
+*prompts* tells what the provider's terms say of them: whether they may be used for training, or that they stay on your
+machine. [Privacy](privacy.md) says what follows from it.
 """
 
 
