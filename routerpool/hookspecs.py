@@ -285,11 +285,13 @@ def veto(request: ChatRequest, features: Features, candidates: Sequence[Candidat
 def score(request: ChatRequest, features: Features, candidates: Sequence[Candidate]) -> Iterable[Score]:
     """Say who should answer: points in [0, 1] for each candidate, with the named terms that they came from.
 
-    Asked only when the profile gives this plugin a weight. A strategy that does not look at the request may return
-    the same list object for the same `candidates` object.
+    The points count as much as the profile's `weights` say of this plugin, else as the class attribute `weight` says
+    (1.0 without one); with 0 it is not asked. A term called `pinned` says that the conversation belongs to this
+    candidate: where its provider states a short wait, it is waited for. A strategy that does not look at the request
+    may return the same list object for the same `candidates` object.
 
     When: once for each request and each explanation, after `veto`, if anybody is left.
-    Order: collected: the points of all strategies are added by the profile's weights.
+    Order: collected: the points of all strategies are added by their weights.
     Budget: 10 µs for 20 candidates.
 
     Example::

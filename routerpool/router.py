@@ -13,6 +13,7 @@ import aiohttp
 
 from routerpool.config import reading as configuration
 from routerpool.config.reading import Config, Problems
+from routerpool.config.sections import Profile
 from routerpool.engine.admission import Admission
 from routerpool.engine.exchange import Exchange
 from routerpool.engine.handover import Handover, Handovers, HostsExchange, Reported, Told
@@ -315,12 +316,17 @@ class Router:
                 "cost": profile.cost,
                 "privacy": profile.privacy.name.lower(),
                 "tier": profile.tier.name.lower() if profile.tier else None,
-                "weights": dict(profile.weights),
+                "weights": self._weights(profile),
                 "models": list(profile.models),
                 "providers": list(profile.providers),
             }
             for name, profile in self.config.profiles.items()
         }
+
+    def _weights(self, profile: Profile) -> dict[str, float]:
+        """What each strategy counts in a profile, those that it names without their being there among them."""
+        own = {impl.instance.name: impl.instance.weight for impl in self.hooks.impls["score"]}
+        return {**own, **profile.weights}
 
     def plugins(self) -> list[dict[str, Any]]:
         """Every plugin that the configuration names, with the hooks it answers."""

@@ -246,7 +246,10 @@ class Profile:
     """A way to choose: what is weighed, what is allowed, and what happens when it does not work out."""
 
     description: str = field(default="", metadata={"help": "What people read in lists"})
-    weights: dict[str, Weight] = field(factory=dict, metadata={"help": "How much each strategy's score counts"})
+    weights: dict[str, Weight] = field(
+        factory=dict,
+        metadata={"help": "What a strategy counts, instead of its own weight; 0 leaves it unasked"},
+    )
     models: tuple[str, ...] = field(default=(), metadata={"help": "Only these, in this order, before any score"})
     providers: tuple[str, ...] = field(default=(), metadata={"help": "Only these providers; empty means all"})
     privacy: Privacy = field(default=Privacy.PUBLIC, metadata={"help": "The lowest privacy class of its requests"})
@@ -269,21 +272,13 @@ class Profile:
             raise ValueError("cost: budget needs budget_usd, the most that one request may cost")
 
 
-_PREFERRING: Final[Mapping[str, float]] = {"pin": 100, "free_first": 10, "ranked": 1}
-
 BUILT_IN_PROFILES: Final[Mapping[str, Profile]] = {
-    "auto": Profile(
-        description="free before paid, the quickest of equals", weights={"pin": 100, "free_first": 10, "perf": 1}
-    ),
-    "free": Profile(description="free models only", cost="free_only", weights={"free_first": 1}),
-    "fast": Profile(description="small, quick models", tier=Tier.FAST, weights=dict(_PREFERRING)),
-    "balanced": Profile(description="models of middle strength", tier=Tier.BALANCED, weights=dict(_PREFERRING)),
-    "capable": Profile(description="the strongest models", tier=Tier.CAPABLE, weights=dict(_PREFERRING)),
-    "private": Profile(
-        description="nothing leaves the machines that may see private text",
-        privacy=Privacy.PRIVATE,
-        weights={"pin": 100, "free_first": 10, "perf": 1},
-    ),
+    "auto": Profile(description="free before paid, local before remote, then the stronger"),
+    "free": Profile(description="free models only", cost="free_only"),
+    "fast": Profile(description="small, quick models", tier=Tier.FAST),
+    "balanced": Profile(description="models of middle strength", tier=Tier.BALANCED),
+    "capable": Profile(description="the strongest models", tier=Tier.CAPABLE),
+    "private": Profile(description="nothing leaves the machines that may see private text", privacy=Privacy.PRIVATE),
 }
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, distributions
+from math import inf
 from typing import Any
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from routerpool.config.document import Problems
 from routerpool.config.sections import PluginEntry
@@ -59,6 +60,15 @@ class Instance:
     faults: int = 0
     slow: int = 0
     last_fault: str | None = None
+    weight: float = field(init=False)
+    """What its `score` counts where a profile says nothing."""
+
+    @weight.default
+    def _weight(self) -> float:
+        weight = getattr(self.plugin, "weight", 1.0)
+        if isinstance(weight, int | float) and not isinstance(weight, bool) and 0 <= weight < inf:
+            return float(weight)
+        raise PluginError(f"{self.distribution}: the class says weight = {weight!r}, and not a number of 0 or more")
 
     def describe(self) -> dict[str, Any]:
         """What status and `routerpool plugins` tell of it."""

@@ -62,6 +62,7 @@ class Ranking:
     opinions: tuple[tuple[str, float, Sequence[Score]], ...]
     ranked: tuple[Candidate, ...]
     scores: Mapping[str, Score]
+    pinned: str | None
 
     def holds(self, asked: tuple[Candidate, ...], opinions: Sequence[tuple[str, float, Any]]) -> bool:
         """Whether every strategy gave the very answer, for the very candidates, that it gave then."""
@@ -299,7 +300,7 @@ class Planner:
             opinions = tuple(self._sound(*opinion, candidates) for opinion in opinions)
             scores = _weighed(opinions, candidates)
             ranked = _ordered(candidates, scores, field_.order, features.needs, request.hints.preferred)
-            ranking = Ranking(candidates, opinions, ranked, scores)
+            ranking = Ranking(candidates, opinions, ranked, scores, _pinned(opinions))
             if not request.hints.preferred:
                 field_.rankings[features.needs] = ranking
         return Plan(
@@ -310,7 +311,7 @@ class Planner:
             vetoes=vetoes,
             scores=ranking.scores,
             opinions=ranking.opinions,
-            pinned=_pinned(ranking.opinions),
+            pinned=ranking.pinned,
         )
 
     async def _opinions(
@@ -319,7 +320,7 @@ class Planner:
         opinions = []
         for impl in self.hooks.impls["score"]:
             name = impl.instance.name
-            weight = profile.weights.get(name, PIN_WEIGHT if name == PIN else 0.0)
+            weight = profile.weights.get(name, impl.instance.weight)
             if not weight or not candidates:
                 continue
             answer = await self.hooks.run(impl, request, features, candidates)
@@ -340,8 +341,8 @@ class Planner:
         return name, weight, answer if whole else sound
 
 
-PIN, PIN_WEIGHT = "pin", 100.0
-"""The strategy that weighs in every profile unless the profile says `pin: 0`: a conversation stays where it is."""
+PINNED = "pinned"
+"""The term by which a strategy says that a conversation belongs to a candidate, which is waited for a little."""
 
 NUMBERS = (float, int)
 
@@ -437,8 +438,9 @@ def _wished(candidate: Candidate, preferred: Sequence[str]) -> int:
 
 
 def _pinned(opinions: Sequence[tuple[str, float, Sequence[Score]]]) -> str | None:
-    for name, _, scores in opinions:
-        if name == PIN:
-            best = max(scores, key=lambda score: score.points, default=None)
-            return best.candidate.key if best is not None and best.points > 0 else None
+    """The candidate to which a strategy has pinned the conversation: it says so by a term of this name."""
+    for _, _, scores in opinions:
+        for score in scores:
+            if score.terms.get(PINNED):
+                return score.candidate.key
     return None

@@ -27,6 +27,7 @@ from routerpool import (
     OpenAIProvider,
     Outcome,
     Plan,
+    PluginError,
     Privacy,
     RequestError,
     Router,
@@ -178,9 +179,10 @@ def asked(**changes: Any) -> ChatRequest:
     return ChatRequest(id=new_id(), model=changes.pop("model", "auto"), **changes)
 
 
-def plugin(**hooks: Callable[..., Any]) -> Any:
-    """A plugin of these hooks."""
-    return type("Plugin", (), {name: hookimpl(function) for name, function in hooks.items()})()
+def plugin(**members: Any) -> Any:
+    """A plugin of these hooks, and of these attributes where they are no functions."""
+    named = {name: hookimpl(member) if callable(member) else member for name, member in members.items()}
+    return type("Plugin", (), named)()
 
 
 classes = st.sampled_from(Privacy)
@@ -345,25 +347,51 @@ def test_a_veto_cannot_be_undone(
 
 # Scores
 
-WEIGHTS = st.dictionaries(st.sampled_from(["a", "b", "c", "pin"]), st.sampled_from([0, 0.5, 1, 100]))
+WEIGHTS = st.dictionaries(st.sampled_from(["a", "b", "c", "d"]), st.sampled_from([0, 0.5, 1, 100]))
 
 
 @law
-@given(weights=WEIGHTS)
-def test_only_plugins_that_the_profile_weighs_are_asked_for_scores(weights: dict[str, float]) -> None:
+@given(weights=WEIGHTS, own=WEIGHTS)
+def test_a_strategy_counts_what_the_profile_says_else_its_class_else_one(
+    weights: dict[str, float], own: dict[str, float]
+) -> None:
     seen: list[str] = []
 
     def scoring(name: str) -> Any:
-        return plugin(score=lambda self, candidates: seen.append(name))
+        def score(self: object, candidates: Sequence[Candidate]) -> list[Score]:
+            seen.append(name)
+            return [Score(candidate, 1.0) for candidate in candidates]
 
+        return plugin(score=score, **({"weight": own[name]} if name in own else {}))
+
+    names = ("a", "b", "c", "d")
     router = router_of(
         [Fake("p", [Model(id="m")])],
-        {name: scoring(name) for name in ("a", "pin", "b", "c")},
+        {name: scoring(name) for name in names},
         profiles={"mine": {"weights": weights}},
     )
-    planned(router, asked(model="routerpool/mine"))
+    plan = planned(router, asked(model="routerpool/mine"))
 
-    assert seen == [name for name in ("a", "pin", "b", "c") if weights.get(name, 100 if name == "pin" else 0)]
+    counted = {name: weights.get(name, own.get(name, 1.0)) for name in names}
+    assert seen == [name for name in names if counted[name]]
+    assert {name: weight for name, weight, _ in plan.opinions} == {name: counted[name] for name in seen}
+    assert router.profiles()["mine"]["weights"] == counted
+
+
+@pytest.mark.parametrize("weight", [-1, nan, "10", True, None])
+def test_a_weight_that_is_none_is_refused_in_the_plugins_name(weight: object) -> None:
+    with pytest.raises(PluginError, match="weight"):
+        router_of([], {"heavy": plugin(weight=weight)})
+
+
+def test_a_candidate_is_pinned_by_a_term_of_that_name() -> None:
+    def score(self: object, candidates: Sequence[Candidate]) -> list[Score]:
+        return [Score(candidate, 0.1, {"pinned": float(candidate.key == "p/m2")}) for candidate in candidates]
+
+    provider = Fake("p", [Model(id="m1"), Model(id="m2")])
+
+    assert planned(router_of([provider], {"mine": plugin(score=score)}), asked()).pinned == "p/m2"
+    assert planned(router_of([provider]), asked()).pinned is None
 
 
 def test_nobody_is_asked_for_scores_where_there_is_nobody_to_score() -> None:

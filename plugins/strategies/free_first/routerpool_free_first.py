@@ -22,6 +22,8 @@ KEPT = 32
 class FreeFirst:
     """Scores by price, then place, then rank. It does not look at the request, so answers are kept and given again."""
 
+    weight = 10.0
+
     def __init__(self) -> None:
         self._kept: dict[int, tuple[Sequence[Candidate], list[Score]]] = {}
 

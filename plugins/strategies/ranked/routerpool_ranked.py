@@ -20,6 +20,8 @@ KEPT = 32
 class Ranked:
     """Scores by rank alone. It does not look at the request, so answers are kept and given again."""
 
+    weight = 1.0
+
     def __init__(self) -> None:
         self._kept: dict[int, tuple[Sequence[Candidate], list[Score]]] = {}
 
