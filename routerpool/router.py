@@ -41,6 +41,7 @@ from routerpool.types import (
     Probe,
     Report,
 )
+from routerpool.wire.hints import HintReader, hint_readers
 from routerpool.wire.json import dumps, loads
 from routerpool.wire.request import new_id, parse_chat
 
@@ -75,6 +76,7 @@ class Router:
         self.hooks = Hooks.of(instances)
         self.providers, self.owners = self._collect_providers()
         self.catalog = Catalog(self.providers)
+        self.hints = self._collect_hints()
         self.planner = Planner(config, self.hooks, self.catalog, self.owners)
         self.services = Services(
             config, self.hooks, self.providers, lambda: self.session, self.catalog.learn, Recorder(self.hooks)
@@ -129,6 +131,27 @@ class Router:
             provider.bind(self.env)
             providers[provider.name], owners[provider.name] = provider, instance
         return providers, owners
+
+    def _collect_hints(self) -> Mapping[str, HintReader]:
+        """What reads the hints that plugins have declared."""
+        readers: dict[str, HintReader] = {}
+        owners: dict[str, Instance] = {}
+        for instance in self.hooks.instances.values():
+            who = f"plugin {instance.name!r} of {instance.distribution}"
+            try:
+                declared = hint_readers(getattr(instance.plugin, "hints", {}))
+            except (TypeError, ValueError, AttributeError) as error:
+                raise PluginError(f"{who} declares hints that nobody can read: {error}") from None
+            for name in declared.keys() & owners.keys():
+                if owners[name].use != instance.use:
+                    other = owners[name]
+                    raise PluginError(
+                        f"both {other.name!r} ({other.distribution}) and {instance.name!r} ({instance.distribution}) "
+                        f"declare a hint {name!r}; switch one of them off"
+                    )
+            readers |= declared
+            owners |= dict.fromkeys(declared, instance)
+        return readers
 
     # Its life
 
@@ -262,10 +285,22 @@ class Router:
             raise refused
 
     def request(
-        self, body: Mapping[str, Any], caller: Caller | None = None, headers: Headers = (), **changes: Any
+        self,
+        body: Any,
+        caller: Caller | None = None,
+        headers: Headers = (),
+        *,
+        request_id: str | None = None,
+        **changes: Any,
     ) -> ChatRequest:
         """A ChatRequest of a body in OpenAI's form and the client's headers; `changes` replace fields of the body."""
-        return parse_chat({**body, **changes}, request_id=new_id(), headers=headers, caller=caller)
+        return parse_chat(
+            {**body, **changes} if changes else body,
+            request_id=request_id or new_id(),
+            headers=headers,
+            caller=caller,
+            hints=self.hints,
+        )
 
     async def chat(
         self, body: Mapping[str, Any], caller: Caller | None = None, *, headers: Headers = ()

@@ -143,7 +143,8 @@ class Hints:
     """What the client asked of the router itself: the body's `router` object and the `X-Router-*` headers.
 
     They are taken out before anything is forwarded. `preferred` and `forbidden` name candidates, models or providers;
-    the `max_*` fields are seconds; `session` is the client's own session id, from whichever header it uses.
+    the `max_*` fields are seconds; `session` is the client's own session id, from whichever header it uses; `more` holds
+    those that plugins have declared (see `hints` in the manual).
     """
 
     privacy: Privacy | None = None
@@ -158,6 +159,7 @@ class Hints:
     max_seconds: float | None = None
     require_gpu_only: bool = False
     session: str | None = None
+    more: Mapping[str, Any] = field(factory=dict)
 
 
 NO_HINTS = Hints()

@@ -19,7 +19,7 @@ from routerpool.server.plugin_routes import CALLER, Inner
 from routerpool.server.responses import HttpSink, error_response, json_response, read_json
 from routerpool.server.switches import save_switch
 from routerpool.types import Caller, Candidate
-from routerpool.wire.request import new_id, parse_chat
+from routerpool.wire.request import new_id
 
 __all__ = ["CALLER", "ROUTER", "Server", "create_app", "setup"]
 
@@ -165,7 +165,7 @@ class Server(Life):
             if (refused := generation.router.admission.refusal()) is not None:
                 await generation.router.turn_away(refused, request_id, caller)
             body = await read_json(request, generation.limit)
-            asked = parse_chat(body, request_id=request_id, headers=request.headers.items(), caller=caller)
+            asked = generation.router.request(body, caller, request.headers.items(), request_id=request_id)
             await generation.router.handle(asked, sink)
         except RequestError as error:
             error.request_id = request_id
@@ -205,7 +205,7 @@ class Server(Life):
     async def explain(self, request: web.Request, caller: Caller) -> web.Response:
         """`POST /v1/router/explain`: the plan for a chat body; nothing is sent anywhere."""
         body = await read_json(request, self.generation.limit)
-        asked = parse_chat(body, request_id=new_id(), headers=request.headers.items(), caller=caller)
+        asked = self.router.request(body, caller, request.headers.items())
         return json_response(explain(await self.router.planner.plan(asked)))
 
     async def profiles(self, request: web.Request, caller: Caller) -> web.Response:

@@ -17,7 +17,7 @@ from routerpool.server.life import Life
 from routerpool.server.responses import json_response, read_json
 from routerpool.types import Answer, Caller, Candidate, Failure, FailureKind, Outcome
 from routerpool.wire.json import dumps, loads
-from routerpool.wire.request import new_id, parse_chat
+from routerpool.wire.request import new_id
 from routerpool.wire.usage import read_usage
 
 __all__ = ["Decisions"]
@@ -43,7 +43,7 @@ class Decisions:
         generation, request_id = self.server.generation, new_id()
         try:
             body = await read_json(request, generation.limit)
-            asked = parse_chat(body, request_id=request_id, headers=request.headers.items(), caller=caller)
+            asked = generation.router.request(body, caller, request.headers.items(), request_id=request_id)
             handover = await generation.router.hand_over(asked)
         except RequestError as error:
             error.request_id = request_id

@@ -27,10 +27,9 @@ from routerpool.hooks.isolation import locate
 from routerpool.protocols import Upstream
 from routerpool.router import Router, Source
 from routerpool.server.app import Server, serving
-from routerpool.server.responses import REQUEST_VALUES, HttpSink, error_response
+from routerpool.server.responses import HttpSink, error_response, parsed_json
 from routerpool.types import Attempt, Caller, ChatRequest
-from routerpool.wire.json import TooManyValuesError, loads
-from routerpool.wire.request import new_id, parse_chat
+from routerpool.wire.request import new_id
 
 __all__ = ["ASSIGNMENT", "middleware"]
 
@@ -108,8 +107,8 @@ class Guide:
         sink = HostsSink(self.client, server.watch, self, tell=tell)
         try:
             server.open_for_requests()
-            asked = parse_chat(
-                await self._body(), request_id=request_id, headers=self.request.headers.items(), caller=self.caller
+            asked = server.router.request(
+                parsed_json(await self.request.read()), self.caller, self.request.headers.items(), request_id=request_id
             )
             await server.router.handle(asked, sink, partial(HandledExchange, guide=self))
         except RequestError as error:
@@ -125,14 +124,6 @@ class Guide:
         if sink.response is None:
             raise RuntimeError("no answer was made")
         return sink.response
-
-    async def _body(self) -> Any:
-        try:
-            return loads(await self.request.read(), REQUEST_VALUES)
-        except TooManyValuesError as error:
-            raise RequestError("request_too_large", f"the body holds {error}") from None
-        except ValueError:
-            raise RequestError("invalid_json", "the body is not valid JSON") from None
 
     async def carry(self, assignment: Assignment) -> Upstream:
         """Have the handler make an attempt; returns with the head of its answer."""

@@ -18,7 +18,7 @@ from routerpool.wire.errors import error_event
 from routerpool.wire.json import TooManyValuesError, dumps, loads
 from routerpool.wire.sse import DONE
 
-__all__ = ["HttpSink", "Watch", "error_response", "json_response", "read_json", "routing_headers"]
+__all__ = ["HttpSink", "Watch", "error_response", "json_response", "parsed_json", "read_json", "routing_headers"]
 
 REQUEST_VALUES = 250_000
 """The most values in a client's JSON: texts are one each, so a request has some thousands."""
@@ -181,6 +181,11 @@ async def read_json(request: web.BaseRequest, limit: int) -> Any:
         raise RequestError("client_gone", "the client left before the end of its request") from None
     except (web.RequestPayloadError, HttpProcessingError):
         raise RequestError("invalid_json", "the body is not framed as its headers say") from None
+    return parsed_json(body)
+
+
+def parsed_json(body: bytes | bytearray) -> Any:
+    """A client's JSON as values; what is none is a RequestError."""
     try:
         return loads(body, REQUEST_VALUES)
     except TooManyValuesError as error:

@@ -1,16 +1,17 @@
 """The chat-completions format, both ways: pure functions over bytes and parsed JSON.
 
-In from a client: a body and its headers become a `ChatRequest` (`request`). Out to a provider: the body that is sent.
-In from a provider: events (`sse`), what they and whole answers say (`answers`), errors in every wrapping (`errors`),
-usage in every spelling (`usage`), and a stream from its first event to its visible end (`stream`). `tokens` estimates a
-prompt; `json` parses within bounds.
+In from a client: a body and its headers become a `ChatRequest` (`request`) with its `hints`. Out to a provider: the
+body that is sent. In from a provider: events (`sse`), what they and whole answers say (`answers`), errors in every
+wrapping (`errors`), usage in every spelling (`usage`), and a stream from its first event to its visible end (`stream`).
+`tokens` estimates a prompt; `json` parses within bounds.
 
 Nothing here knows a network, a provider or a policy. What other dialects need, their plugins translate to this one.
 """
 
 from routerpool.wire.errors import read_error
+from routerpool.wire.hints import read_hints
 from routerpool.wire.json import dumps, event_bytes, loads
-from routerpool.wire.request import new_id, parse_chat, read_hints, sent_body, serialised, session_of
+from routerpool.wire.request import new_id, parse_chat, sent_body, serialised, session_of
 from routerpool.wire.sse import DONE, Cutter, event_data, split_events
 from routerpool.wire.stream import State, Stream
 from routerpool.wire.tokens import estimate_tokens, text_tokens

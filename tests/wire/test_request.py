@@ -12,13 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routerpool.errors import RequestError
-from routerpool.types import Caller, ChatRequest, Hints, Privacy
+from routerpool.types import Caller, ChatRequest, Hints
 from routerpool.wire.request import (
     DESTINATIONS,
-    SESSION_HEADERS,
     needs_of,
     parse_chat,
-    read_hints,
     sent_body,
     session_of,
 )
@@ -144,161 +142,6 @@ def test_a_plain_request_asks_for_no_stream() -> None:
     assert sent_body(parse({**BODY, "stream": False}), "m1") == {"model": "m1", "messages": [HELLO]}
 
 
-# Hints
-
-FULL = {
-    "privacy": "sensitive",
-    "profile": "fast",
-    "task": "code_review",
-    "preferred": ["groq", "ollama/m1"],
-    "forbidden": ["openai"],
-    "priority": "high",
-    "mode": "async",
-    "allow_async": True,
-    "max_queue_seconds": 5,
-    "max_seconds": 60,
-    "require_gpu_only": True,
-    "session": "abc",
-}
-MEANT = Hints(
-    privacy=Privacy.SENSITIVE,
-    profile="fast",
-    task="code_review",
-    preferred=("groq", "ollama/m1"),
-    forbidden=("openai",),
-    priority="high",
-    mode="async",
-    allow_async=True,
-    max_queue_seconds=5.0,
-    max_seconds=60.0,
-    require_gpu_only=True,
-    session="abc",
-)
-CAMEL = {
-    "taskType": "code_review",
-    "preferredModels": ["groq", "ollama/m1"],
-    "forbiddenModels": ["openai"],
-    "allowAsync": True,
-    "maxQueueTimeMs": 5000,
-    "maxExecutionTimeMs": 60_000,
-    "requireGpuOnly": True,
-    **{name: FULL[name] for name in ("privacy", "profile", "priority", "mode", "session")},
-}
-HEADERS = [
-    ("X-Router-Privacy", "sensitive"),
-    ("x-router-profile", "fast"),
-    ("X-ROUTER-TASK", "code_review"),
-    ("X-Router-Preferred", "groq, ollama/m1"),
-    ("X-Router-Forbidden", "openai,"),
-    ("X-Router-Priority", "high"),
-    ("X-Router-Mode", "async"),
-    ("X-Router-Allow-Async", "true"),
-    ("X-Router-Max-Queue-Seconds", "5"),
-    ("X-Router-Max-Seconds", "60.0"),
-    ("X-Router-Require-Gpu-Only", "1"),
-    ("X-Router-Session", "abc"),
-]
-
-
-def test_hints_mean_the_same_in_snake_case_camel_case_and_headers() -> None:
-    assert parse({**BODY, "router": FULL}).hints == MEANT
-    assert parse({**BODY, "router": CAMEL}).hints == MEANT
-    assert parse(BODY, *HEADERS).hints == MEANT
-
-
-def test_hints_are_taken_out_before_anything_is_sent() -> None:
-    assert sent_body(parse({**BODY, "router": FULL}, *HEADERS), "m1") == {"model": "m1", "messages": [HELLO]}
-
-
-def test_the_body_wins_over_headers_except_that_privacy_takes_the_higher() -> None:
-    headers = (("X-Router-Task", "chat"), ("X-Router-Profile", "fast"), ("X-Router-Privacy", "private"))
-
-    hints = parse({**BODY, "router": {"task": "code", "privacy": "public"}}, *headers).hints
-    assert (hints.task, hints.profile, hints.privacy) == ("code", "fast", Privacy.PRIVATE)
-    assert parse({**BODY, "router": {"privacy": "secret"}}, *headers).hints.privacy is Privacy.SECRET
-    assert parse({**BODY, "router": {"privacy": None}}, *headers).hints.privacy is Privacy.PRIVATE
-
-
-def test_of_two_privacy_headers_the_higher_one_counts() -> None:
-    headers = (("X-Router-Privacy", "secret"), ("X-Router-Privacy", "public"))
-
-    assert read_hints(None, headers).privacy is Privacy.SECRET
-
-
-@pytest.mark.parametrize("text", ["PRIVATE", "Private", "private"])
-def test_a_privacy_class_may_be_written_in_any_case(text: str) -> None:
-    assert read_hints({"privacy": text}).privacy is Privacy.PRIVATE
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "told"),
-    [
-        ("privacy", "hidden", "must be public, private, sensitive or secret"),
-        ("privacy", "", "must be public, private, sensitive or secret"),
-        ("profile", 3, "must be a text"),
-        ("task", ["a"], "must be a text"),
-        ("preferred", 3, "must be a list of names"),
-        ("preferred", ["a", 3], "must be a list of names"),
-        ("forbiddenModels", {"a": 1}, "must be a list of names"),
-        ("priority", "urgent", "must be low, normal or high"),
-        ("mode", None, "must be auto, sync or async"),
-        ("mode", [], "must be auto, sync or async"),
-        ("allow_async", "yes", "must be true or false"),
-        ("allowAsync", None, "must be true or false"),
-        ("max_seconds", -1, "must be a number of seconds"),
-        ("max_seconds", "soon", "must be a number of seconds"),
-        ("max_seconds", "nan", "must be a number of seconds"),
-        ("max_seconds", True, "must be a number of seconds"),
-        ("max_seconds", 1e9, "must be a number of seconds"),
-        ("maxQueueTimeMs", [1], "must be a number of seconds"),
-        ("session", 3, "must be a text"),
-        ("privcay", "secret", "is no hint we know (did you mean 'privacy'?)"),
-        ("xyzzy", 1, "is no hint we know (known are privacy, "),
-    ],
-)
-def test_a_hint_that_cannot_be_meant_is_refused_with_its_place(name: str, value: Any, told: str) -> None:
-    error = refused({**BODY, "router": {name: value}})
-
-    assert (error.code, error.param) == ("invalid_request", f"router.{name}")
-    assert error.message.startswith(f"`router.{name}` {told}")
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("privacy", 3), ("privacy", ["secret"]), ("max_seconds", 10**400), ("maxQueueTimeMs", 10**400)],
-    ids=["a number", "a list", "a huge number", "a huge number of milliseconds"],
-)
-def test_a_hint_of_a_very_odd_type_is_refused_like_any_other(name: str, value: Any) -> None:
-    assert refused({**BODY, "router": {name: value}}).param == f"router.{name}"
-
-
-def test_milliseconds_in_a_text_are_milliseconds_or_refused() -> None:
-    with suppress(RequestError):
-        assert read_hints({"maxQueueTimeMs": "5000"}).max_queue_seconds == 5.0
-
-
-def test_a_header_that_cannot_be_meant_is_refused_with_its_name() -> None:
-    assert refused(BODY, ("x-router-privacy", "hidden")).param == "X-Router-Privacy"
-    assert refused(BODY, ("X-Router-Max-Secnods", "3")).param == "X-Router-Max-Secnods"
-
-
-def test_without_hints_all_requests_share_one_value() -> None:
-    assert parse(BODY, ("User-Agent", "curl")).hints is parse(BODY).hints
-    assert parse(BODY).hints == Hints()
-
-
-@law
-@given(router=st.dictionaries(st.sampled_from([*FULL, *CAMEL]), leaves | st.lists(st.text(max_size=3), max_size=2)))
-def test_any_hints_are_read_or_refused(router: dict[str, Any]) -> None:
-    if isinstance(router.get("privacy"), int | float | list):
-        del router["privacy"]  # see the test of very odd types
-    with suppress(RequestError):
-        hints = read_hints(router)
-        assert isinstance(hints.preferred, tuple)
-        assert hints.privacy is None or isinstance(hints.privacy, Privacy)
-        assert hints.max_seconds is None or 0 <= hints.max_seconds < 1e7
-
-
 # Needs
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
@@ -390,19 +233,6 @@ def test_the_clients_own_session_id_wins_over_the_text_and_is_kept_apart_by_call
         turns("Hello", headers=header, caller=bob)
     )
     assert "s1" not in session_of(turns("Hello", headers=header))
-
-
-@pytest.mark.parametrize("name", SESSION_HEADERS)
-def test_clients_name_their_session_in_many_headers(name: str) -> None:
-    assert read_hints(None, [(name.title(), "s1")]).session == "s1"
-
-
-def test_of_several_session_names_the_most_telling_wins() -> None:
-    headers = [(name, name) for name in reversed(SESSION_HEADERS)]
-
-    assert read_hints(None, headers).session == "x-session-id"
-    assert read_hints(None, [*headers, ("X-Router-Session", "mine")]).session == "mine"
-    assert read_hints({"session": "body"}, [*headers, ("X-Router-Session", "mine")]).session == "body"
 
 
 @law

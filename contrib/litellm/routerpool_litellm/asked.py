@@ -67,6 +67,6 @@ def request_of(
         messages=[message for message in messages if isinstance(message, Mapping)],
         stream=stream,
         params=asked,
-        hints=read_hints(hints, headers),
+        hints=read_hints(hints, headers, router.hints),
         caller=caller or Caller(),
     )

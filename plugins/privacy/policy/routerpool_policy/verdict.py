@@ -10,7 +10,6 @@ from aiohttp import web
 from routerpool import CALLER, ChatRequest, Finding, PluginError, RequestError, TextScanner, read_json
 from routerpool.hooks import locate
 from routerpool.server import json_response
-from routerpool.wire import new_id, parse_chat
 
 if TYPE_CHECKING:
     from routerpool import Router
@@ -25,7 +24,7 @@ ONLY_TEXT = frozenset({"text", "router", "model"})
 async def answer_check(router: Router, policy: Policy, request: web.Request) -> web.Response:
     """The answer to `POST /v1/router/policy/check`."""
     body = _as_chat(await read_json(request, router.config.limits.request_bytes))
-    asked = parse_chat(body, request_id=new_id(), headers=request.headers.items(), caller=request[CALLER])
+    asked = router.request(body, request[CALLER], request.headers.items())
     return json_response(await _verdict(router, policy, asked))
 
 
