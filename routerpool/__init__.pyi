@@ -24,6 +24,7 @@ from routerpool.server.app import create_app as create_app
 from routerpool.server.app import setup as setup
 from routerpool.server.guide import ASSIGNMENT as ASSIGNMENT
 from routerpool.server.guide import middleware as middleware
+from routerpool.server.plugin_routes import route as route
 from routerpool.server.responses import read_json as read_json
 from routerpool.types import Answer as Answer
 from routerpool.types import Attempt as Attempt

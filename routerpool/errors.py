@@ -48,6 +48,7 @@ CODES: Mapping[str, Code] = {
     "invalid_api_key": Code(401, "authentication_error", "the API key is not one of this server's"),
     "privacy_blocked": Code(403, "permission_error", "no candidate may see a request of this privacy class"),
     "forbidden_origin": Code(403, "permission_error", "a web page of another origin sent the request"),
+    "host_only": Code(403, "permission_error", "the route needs one of the keys of hosts, or of admins"),
     "admin_only": Code(403, "permission_error", "the route needs one of the admin keys"),
     "model_not_found": Code(404, "invalid_request_error", "no candidate, profile or alias has this name"),
     "not_found": Code(404, "invalid_request_error", "there is no such path"),

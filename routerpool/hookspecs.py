@@ -101,9 +101,10 @@ def register_providers() -> Iterable[Provider]:
 def register_routes() -> Iterable[web.AbstractRouteDef]:
     """Name the HTTP routes that this plugin serves, relative to the server's base path.
 
-    `request.app[routerpool.ROUTER]` is the router. The access checks of the server hold for these routes too: where any
-    keys are configured, paths under `/v1/router/` need an admin key and others any key. A path that a reload adds is
-    served from the next start on.
+    `request.app[routerpool.ROUTER]` is the router, `request[routerpool.CALLER]` who calls. `routerpool.route` says who
+    may: `plane` is `open` (all, without a key), `user` (who asks models), `host` (who forwards by itself) or `admin`.
+    A plain aiohttp route is for admins under `/v1/router/`, else for users. A path that a reload adds is served from
+    the next start on. Doors that answer chats use `Router.handle` with a `routerpool.server.HttpSink`.
 
     When: once, when the server is made: at start and at every reload.
     Order: all are collected; of two handlers for one method and path the later plugin's counts.
@@ -113,12 +114,12 @@ def register_routes() -> Iterable[web.AbstractRouteDef]:
     Example::
 
         from aiohttp import web
-        from routerpool import hookimpl
+        from routerpool import hookimpl, route
 
         class Plugin:
             @hookimpl
             def register_routes(self):
-                return [web.get("/v1/router/hello", self.hello)]
+                return [route("GET", "/v1/router/hello", self.hello, plane="user")]
 
             async def hello(self, request):
                 return web.json_response({"hello": "there"})

@@ -133,7 +133,7 @@ class Caller:
     """Who asks: the id of the API key (never the key), the plane it opens, and the policy bound to it."""
 
     id: str = "anonymous"
-    plane: Literal["user", "admin"] = "user"
+    plane: Literal["user", "host", "admin"] = "user"
     profile: str | None = None
     privacy: Privacy = Privacy.PUBLIC
 
@@ -143,8 +143,8 @@ class Hints:
     """What the client asked of the router itself: the body's `router` object and the `X-Router-*` headers.
 
     They are taken out before anything is forwarded. `preferred` and `forbidden` name candidates, models or providers;
-    the `max_*` fields are seconds; `session` is the client's own session id, from whichever header it uses; `more` holds
-    those that plugins have declared (see `hints` in the manual).
+    the `max_*` fields are seconds; `session` is the client's own session id, from whichever header it uses; `more`
+    holds those that plugins have declared.
     """
 
     privacy: Privacy | None = None

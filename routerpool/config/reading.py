@@ -193,7 +193,7 @@ class _Check:
         if "*" in server.allowed_origins and not server.api_keys and not server.allow_unauthenticated:
             what = "any web page could use and change this router; name the pages, or set server.api_keys"
             self.problems.add(("server", "allowed_origins"), what)
-        for plane in ("api_keys", "admin_keys"):
+        for plane in ("api_keys", "host_keys", "admin_keys"):
             self._keys(("server", plane), getattr(self.config.server, plane))
 
     def _secret(self, path: KeyPath) -> bool:

@@ -145,6 +145,9 @@ class ServerConfig:
     api_keys: tuple[ApiKey, ...] = field(
         default=(), metadata={"help": "Keys for requests; without any none is asked for"}
     )
+    host_keys: tuple[ApiKey, ...] = field(
+        default=(), metadata={"help": "Keys for hosts that forward by themselves and ask whom"}
+    )
     admin_keys: tuple[ApiKey, ...] = field(default=(), metadata={"help": "Keys for what changes or shows the router"})
     allowed_hosts: tuple[str, ...] = field(default=(), metadata={"help": "Host names it answers to besides loopback"})
     allowed_origins: tuple[str, ...] = field(

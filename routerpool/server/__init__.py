@@ -3,26 +3,30 @@
 In: requests over a socket. Out: the engine's answers and errors as responses, in OpenAI's form.
 
 `access` says who may call, `app` holds the routes and `life` the router behind them, with its reloads and its end;
-`responses` reads bodies and writes answers, `plugin_routes` and `switches` are about plugins, `guide` and `decisions`
-serve hosts that forward requests themselves, `standalone` and `workers` are the process.
+`responses` reads bodies and writes answers, `doors` in other dialects, `plugin_routes` and `switches` are about
+plugins, `guide` and `decisions` serve hosts that forward requests themselves, `standalone` and `workers` are the
+process.
 """
 
 from routerpool.server.app import Server, create_app, setup
+from routerpool.server.doors import DoorSink
 from routerpool.server.guide import ASSIGNMENT, middleware
 from routerpool.server.life import ROUTER
-from routerpool.server.plugin_routes import CALLER
+from routerpool.server.plugin_routes import CALLER, route
 from routerpool.server.responses import HttpSink, json_response, read_json, routing_headers
 
 __all__ = [
     "ASSIGNMENT",
     "CALLER",
     "ROUTER",
+    "DoorSink",
     "HttpSink",
     "Server",
     "create_app",
     "json_response",
     "middleware",
     "read_json",
+    "route",
     "routing_headers",
     "setup",
 ]

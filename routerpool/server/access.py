@@ -21,8 +21,12 @@ from routerpool.types import Caller, Privacy
 
 __all__ = ["Access", "Plane", "is_loopback"]
 
-Plane = Literal["open", "user", "admin"]
-"""What a route is: open to all (health), for those who ask models, for those who look after the router."""
+Plane = Literal["open", "user", "host", "admin"]
+"""What a route is: open to all (health), for those who ask models, for hosts that forward by themselves, for those who
+look after the router. A key of a later one opens the earlier ones, too."""
+
+PLANES: tuple[Plane, ...] = ("open", "user", "host", "admin")
+AN = {"host": "a host's", "admin": "an admin"}
 
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 MANY_NAMES = 64
@@ -34,6 +38,7 @@ class Access:
 
     def __init__(self, config: ServerConfig) -> None:
         self._users = tuple(_caller(key, "user") for key in config.api_keys)
+        self._forwarding = tuple(_caller(key, "host") for key in config.host_keys)
         self._admins = tuple(_caller(key, "admin") for key in config.admin_keys)
         self._hosts = LOCAL_NAMES | {name.lower() for name in config.allowed_hosts}
         if not _is_address(config.host):
@@ -45,7 +50,7 @@ class Access:
     @property
     def open(self) -> bool:
         """Whether nobody is asked for a key."""
-        return not self._users and not self._admins
+        return not (self._users or self._forwarding or self._admins)
 
     def check(self, method: str, headers: Mapping[str, str], plane: Plane, *, target: str | None = None) -> Caller:
         """Who calls; a RequestError says why a request is not let in.
@@ -96,26 +101,32 @@ class Access:
 
     def _identify(self, headers: Mapping[str, str], plane: Plane) -> Caller:
         if self.open:
-            return OPEN_ADMIN if plane == "admin" else ANYBODY
+            return ANYBODY if plane == "user" else OPEN[plane]
         given = _credential(headers)
         if given is None:
             message = "send one of this server's keys as `Authorization: Bearer KEY`"
             raise RequestError("missing_api_key", message)
         digest = hashlib.sha256(given.encode("utf-8", "surrogateescape")).hexdigest()
         found: Caller | None = None
-        for stored, caller in (*self._users, *self._admins):  # all of them, so that time tells nothing
+        for stored, caller in (
+            *self._users,
+            *self._forwarding,
+            *self._admins,
+        ):  # all of them, so that time tells nothing
             if hmac.compare_digest(stored, digest):
                 found = caller
         if found is None:
             raise RequestError("invalid_api_key", "this key is not one of the server's")
-        if plane == "admin" and found.plane != "admin":
-            hint = "" if self._admins else "; none is configured, add one to server.admin_keys"
-            raise RequestError("admin_only", f"this route needs an admin key{hint}")
+        if PLANES.index(found.plane) < PLANES.index(plane):
+            there = self._admins if plane == "admin" else (*self._forwarding, *self._admins)
+            hint = "" if there else f"; none is configured, add one to server.{plane}_keys"
+            raise RequestError(f"{plane}_only", f"this route needs {AN[plane]} key{hint}")
         return found
 
 
 ANYBODY = Caller()
-OPEN_ADMIN = Caller(plane="admin")
+OPEN: Mapping[str, Caller] = {"host": Caller(plane="host"), "admin": Caller(plane="admin")}
+"""Who calls a server without keys."""
 FOREIGN = "a web page of another origin sent this; add its origin to server.allowed_origins if it may"
 
 
@@ -129,7 +140,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _caller(key: ApiKey, plane: Literal["user", "admin"]) -> tuple[str, Caller]:
+def _caller(key: ApiKey, plane: Literal["user", "host", "admin"]) -> tuple[str, Caller]:
     caller = Caller(id=key.name, plane=plane, profile=key.profile, privacy=key.privacy or Privacy.PUBLIC)
     return key.sha256, caller
 

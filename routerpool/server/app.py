@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -16,7 +17,7 @@ from routerpool.server.access import Plane
 from routerpool.server.decisions import Decisions
 from routerpool.server.life import ROUTER, Life
 from routerpool.server.plugin_routes import CALLER, Inner
-from routerpool.server.responses import HttpSink, error_response, json_response, read_json
+from routerpool.server.responses import SERVING, HttpSink, Serving, error_response, json_response, read_json
 from routerpool.server.switches import save_switch
 from routerpool.types import Caller, Candidate
 from routerpool.wire.request import new_id
@@ -26,9 +27,6 @@ __all__ = ["CALLER", "ROUTER", "Server", "create_app", "setup"]
 log = logging.getLogger("routerpool.server")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-USER_ROUTES = frozenset(f"/v1/router/{name}" for name in ("explain", "profiles", "models", "policy/check"))
-"""Router routes for those who ask models; every other one under /v1/router/ is for admins."""
 
 OPENAI_PATHS = frozenset(
     [
@@ -102,8 +100,7 @@ class Server(Life):
             if method == "GET":
                 app.router.add_route("HEAD", prefix + path, handler)
         for method, path in self.generation.plugin_routes:
-            admin = path.startswith("/v1/router/") and path not in USER_ROUTES
-            handler = self.guarded(self._plugin_route(method, path), "admin" if admin else "user")
+            handler = self.guarded(self._plugin_route(method, path), partial(self._plane, method, path))
             app.router.add_route(method, prefix + path, handler)
             if method == "GET" and ("HEAD", path) not in self.generation.plugin_routes:
                 app.router.add_route("HEAD", prefix + path, handler)
@@ -115,14 +112,22 @@ class Server(Life):
 
     def _plugin_route(self, method: str, path: str) -> Inner:
         async def inner(request: web.Request, caller: Caller) -> web.StreamResponse:
-            handler = self.generation.plugin_routes.get((method, path))
-            if handler is None:
+            route = self.generation.plugin_routes.get((method, path))
+            if route is None:
                 raise RequestError("not_found", "the plugin that served this path is no longer there")
-            return await handler(request, caller)
+            if method == "POST":  # a page to read may be read to the end
+                self.open_for_requests()
+            request[SERVING] = self._serving(request)
+            return await route.inner(request, caller)
 
         return inner
 
-    def guarded(self, inner: Inner, plane: Plane) -> Handler:
+    def _plane(self, method: str, path: str) -> Plane:
+        """Who may call a plugin's route now; a reload may have changed it, or taken it away."""
+        route = self.generation.plugin_routes.get((method, path))
+        return "admin" if route is None else route.plane
+
+    def guarded(self, inner: Inner, plane: Plane | Callable[[], Plane]) -> Handler:
         """A handler behind the access checks, whose errors are OpenAI error objects and never tracebacks."""
 
         async def handler(request: web.Request) -> web.StreamResponse:
@@ -130,7 +135,8 @@ class Server(Life):
             cors = self._cors(headers.get("Origin"))
             try:
                 target = request.host if "Host" in headers else None
-                caller = self.generation.access.check(request.method, headers, plane, target=target)
+                wanted = plane if isinstance(plane, str) else plane()
+                caller = self.generation.access.check(request.method, headers, wanted, target=target)
                 response = await inner(request, caller)
             except RequestError as error:
                 return error_response(error, cors, tell=self.generation.tell)
@@ -146,6 +152,12 @@ class Server(Life):
 
         return handler
 
+    def _serving(self, request: web.Request) -> Serving:
+        """What the sink of a request needs."""
+        cors = self._cors(request.headers.get("Origin"))
+        generation = self.generation
+        return Serving(self.watch, generation.limit, generation.tell, cors)
+
     def _cors(self, origin: str | None) -> dict[str, str]:
         if origin is None:
             return {}
@@ -160,21 +172,18 @@ class Server(Life):
         """`POST /v1/chat/completions`: an answer, plain or streamed."""
         self.open_for_requests()
         generation, request_id = self.generation, new_id()
-        sink = HttpSink(request, self.watch, self._cors(request.headers.get("Origin")), tell=generation.tell)
+        router = generation.router
+        if (refused := router.admission.refusal()) is not None:
+            refused.request_id = request_id
+            await router.turn_away(refused, request_id, caller)
+        sink = HttpSink(request, self._serving(request))
         try:
-            if (refused := generation.router.admission.refusal()) is not None:
-                await generation.router.turn_away(refused, request_id, caller)
             body = await read_json(request, generation.limit)
-            asked = generation.router.request(body, caller, request.headers.items(), request_id=request_id)
-            await generation.router.handle(asked, sink)
+            asked = router.request(body, caller, request.headers.items(), request_id=request_id)
         except RequestError as error:
             error.request_id = request_id
             raise
-        finally:
-            self.watch.remove(sink)
-        if sink.response is None:
-            raise RequestError("internal_error", "no answer was made")
-        return sink.response
+        return await sink.serve(router, asked)
 
     async def models(self, request: web.Request, caller: Caller) -> web.Response:
         """`GET /v1/models`: auto, profiles, aliases, then candidates."""

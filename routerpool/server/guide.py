@@ -12,7 +12,6 @@ import logging
 import warnings
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
-from typing import Any
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -27,7 +26,7 @@ from routerpool.hooks.isolation import locate
 from routerpool.protocols import Upstream
 from routerpool.router import Router, Source
 from routerpool.server.app import Server, serving
-from routerpool.server.responses import HttpSink, error_response, parsed_json
+from routerpool.server.responses import HttpSink, Serving, error_response, parsed_json
 from routerpool.types import Attempt, Caller, ChatRequest
 from routerpool.wire.request import new_id
 
@@ -104,7 +103,7 @@ class Guide:
         """The response to the client, which may have been sent already."""
         server, request_id = self.server, new_id()
         tell = server.generation.tell
-        sink = HostsSink(self.client, server.watch, self, tell=tell)
+        sink = HostsSink(self.client, Serving(server.watch, server.generation.limit, tell), self)
         try:
             server.open_for_requests()
             asked = server.router.request(
@@ -148,8 +147,8 @@ class Guide:
 class HostsSink(HttpSink):
     """What goes to the client carries the headers that the handler has set."""
 
-    def __init__(self, request: web.Request, watch: Any, guide: Guide, *, tell: bool) -> None:
-        super().__init__(request, watch, {}, tell=tell)
+    def __init__(self, request: web.Request, serving: Serving, guide: Guide) -> None:
+        super().__init__(request, serving)
         self._guide = guide
 
     def _headers(self, served: Served) -> dict[str, str]:

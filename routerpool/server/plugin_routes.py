@@ -7,29 +7,57 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
+from attrs import frozen
 
 from routerpool.errors import PluginError, RequestError
 from routerpool.hooks.calling import Hooks
 from routerpool.hooks.isolation import locate, ours_to_end
 from routerpool.hooks.loading import Instance
+from routerpool.server.access import PLANES, Plane
 from routerpool.types import Caller
 
-__all__ = ["CALLER", "Inner", "routes_of"]
+__all__ = ["CALLER", "Inner", "PluginRoute", "route", "routes_of"]
 
 CALLER: web.RequestKey[Caller] = web.RequestKey("routerpool_caller", Caller)
 """Where a plugin's route finds who calls it."""
+
+PLANE = "routerpool_plane"
+"""Where a route definition keeps who may call it."""
 
 Inner = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 """A handler behind the access checks."""
 
 
-def routes_of(hooks: Hooks) -> Mapping[tuple[str, str], Inner]:
-    """The handlers that plugins register, by method and path; one that is no async handler is a PluginError."""
-    routes: dict[tuple[str, str], Inner] = {}
-    for instance, route in hooks.gather("register_routes"):
-        if not isinstance(route, web.RouteDef) or not inspect.iscoroutinefunction(route.handler):
-            raise PluginError(f"plugin {instance.name!r} may register routes with async handlers only, not {route!r}")
-        routes[route.method, route.path] = _isolated(hooks, instance, route.handler)
+def route(
+    method: str, path: str, handler: Callable[[web.Request], Awaitable[web.StreamResponse]], *, plane: Plane
+) -> web.RouteDef:
+    """A route for `register_routes` that says who may call it.
+
+    `open` is for all, without a key; `user` for those who ask models, `host` for hosts that forward by themselves, and
+    `admin` for those who look after the router, each with a key of its own or of a later one, where any are configured.
+    """
+    if plane not in PLANES:
+        raise ValueError(f"a plane is one of {', '.join(PLANES)}, not {plane!r}")
+    return web.RouteDef(method, path, handler, {PLANE: plane})
+
+
+@frozen
+class PluginRoute:
+    """A plugin's handler behind its isolation, and who may call it."""
+
+    inner: Inner
+    plane: Plane
+
+
+def routes_of(hooks: Hooks) -> Mapping[tuple[str, str], PluginRoute]:
+    """The routes that plugins register, by method and path; one without an async handler is a PluginError."""
+    routes: dict[tuple[str, str], PluginRoute] = {}
+    for instance, told in hooks.gather("register_routes"):
+        if not isinstance(told, web.RouteDef) or not inspect.iscoroutinefunction(told.handler):
+            raise PluginError(f"plugin {instance.name!r} may register routes with async handlers only, not {told!r}")
+        usual: Plane = "admin" if told.path.startswith("/v1/router/") else "user"
+        plane = told.kwargs.get(PLANE, usual)
+        routes[told.method, told.path] = PluginRoute(_isolated(hooks, instance, told.handler), plane)
     return routes
 
 

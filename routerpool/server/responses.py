@@ -10,15 +10,27 @@ from urllib.parse import quote
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
+from attrs import frozen
 
 from routerpool.engine.sinks import Served, Sink
 from routerpool.errors import RequestError
-from routerpool.types import Answer
+from routerpool.router import Router
+from routerpool.types import Answer, ChatRequest
 from routerpool.wire.errors import error_event
 from routerpool.wire.json import TooManyValuesError, dumps, loads
 from routerpool.wire.sse import DONE
 
-__all__ = ["HttpSink", "Watch", "error_response", "json_response", "parsed_json", "read_json", "routing_headers"]
+__all__ = [
+    "SERVING",
+    "HttpSink",
+    "Serving",
+    "Watch",
+    "error_response",
+    "json_response",
+    "parsed_json",
+    "read_json",
+    "routing_headers",
+]
 
 REQUEST_VALUES = 250_000
 """The most values in a client's JSON: texts are one each, so a request has some thousands."""
@@ -70,19 +82,51 @@ class EventStream(web.StreamResponse):
     _send_headers_immediately = False  # aiohttp's own switch: its plain Response has it off, and StreamResponse on
 
 
-class HttpSink(Sink):
-    """Sends an answer to one HTTP client in the chat-completions dialect."""
+@frozen
+class Serving:
+    """What a sink needs of its server: who sees clients leave, more headers, whether to tell how it was routed."""
 
-    def __init__(self, request: web.Request, watch: Watch, extra: Mapping[str, str], *, tell: bool = True) -> None:
+    watch: Watch
+    limit: int
+    """The most bytes of a body."""
+    tell: bool = True
+    extra: Mapping[str, str] = {}
+
+
+SERVING: web.RequestKey[Serving] = web.RequestKey("routerpool_serving", Serving)
+"""Where a plugin's route finds what its sink needs."""
+
+
+class HttpSink(Sink):
+    """Sends an answer to one HTTP client in the chat-completions dialect.
+
+    A plugin's route makes one of its request alone: `await HttpSink(request).serve(router, asked)` is the response.
+    """
+
+    content_type = "text/event-stream; charset=utf-8"
+    """That of a stream."""
+
+    def __init__(self, request: web.Request, serving: Serving | None = None) -> None:
         self.request = request
-        self._watch = watch
-        self._extra = extra
-        self._tell = tell
+        self.serving = request[SERVING] if serving is None else serving
         self.response: web.StreamResponse | None = None
+
+    async def serve(self, router: Router, asked: ChatRequest) -> web.StreamResponse:
+        """Have a router answer into this; a RequestError where nothing has been sent."""
+        try:
+            await router.handle(asked, self)
+        except RequestError as error:
+            error.request_id = asked.id
+            raise
+        finally:
+            self.serving.watch.remove(self)
+        if self.response is None:
+            raise RequestError("internal_error", "no answer was made")
+        return self.response
 
     def watch(self, leave: Callable[[str], None]) -> None:
         """Have the client watched."""
-        self._watch.add(self, leave)
+        self.serving.watch.add(self, leave)
 
     async def plain(self, answer: Answer, served: Served) -> None:
         """Make the response; aiohttp sends it when the handler returns."""
@@ -93,7 +137,7 @@ class HttpSink(Sink):
         """Send the head of an event stream."""
         response = EventStream(
             headers={
-                "Content-Type": "text/event-stream; charset=utf-8",
+                "Content-Type": self.content_type,
                 "Cache-Control": "no-cache",
                 "X-Accel-Buffering": "no",
                 **self._headers(served),
@@ -122,8 +166,8 @@ class HttpSink(Sink):
             await self.response.write_eof(last)
 
     def _headers(self, served: Served) -> dict[str, str]:
-        told = routing_headers(served) if self._tell else {"X-Router-Request-Id": served.request_id}
-        return {**told, **self._extra}
+        told = routing_headers(served) if self.serving.tell else {"X-Router-Request-Id": served.request_id}
+        return {**told, **self.serving.extra}
 
 
 def routing_headers(served: Served) -> dict[str, str]:
@@ -168,8 +212,14 @@ def json_response(value: Any, status: int = 200) -> web.Response:
     return web.Response(status=status, body=dumps(value), content_type="application/json")
 
 
-async def read_json(request: web.BaseRequest, limit: int) -> Any:
-    """The parsed body, at most `limit` bytes of it, whatever the host application's own limit is."""
+async def read_json(request: web.BaseRequest, limit: int | None = None) -> Any:
+    """The parsed body, at most `limit` bytes of it, whatever the host application's own limit is.
+
+    A plugin's route needs no limit of its own: `limits.request_bytes` holds.
+    """
+    if limit is None:
+        serving: Serving = request[SERVING]
+        limit = serving.limit
     declared = request.content_length
     if declared is not None and declared > limit:
         raise _too_large(limit)

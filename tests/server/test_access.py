@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from routerpool import hookimpl
-from routerpool.server.access import is_loopback
+from routerpool import CALLER, hookimpl, route
+from routerpool.server.access import PLANES, is_loopback
 
 from ..support.house import CHAT, House, Reply, shared
 from ..support.house import house as served
@@ -466,11 +466,11 @@ FOR_USERS = {f"/v1/router/{name}" for name in ("explain", "decide", "report", "m
 def routes(app: web.Application) -> list[tuple[str, str, bool]]:
     """Method, a path, and whether it is for admins, of every route that is not open."""
     found = []
-    for route in app.router.routes():
-        path = route.resource.canonical if route.resource is not None else ""
+    for served_route in app.router.routes():
+        path = served_route.resource.canonical if served_route.resource is not None else ""
         if path not in OPEN:
             admin = path.startswith("/v1/router/") and path not in FOR_USERS
-            found.append((route.method, re.sub(r"\{\w+\}", "a", path), admin))
+            found.append((served_route.method, re.sub(r"\{\w+\}", "a", path), admin))
     return found
 
 
@@ -536,6 +536,55 @@ async def test_no_spelling_of_a_path_opens_an_admin_route(path: str) -> None:
             answer = await at.raw(head + kind)
             assert statuses(answer)[0] in (400, 403, 404), answer
             assert b"candidates" not in answer
+
+
+class Planes:
+    """A plugin with one route on each plane."""
+
+    @hookimpl
+    def register_routes(self) -> Iterable[web.RouteDef]:
+        async def told(request: web.Request) -> web.Response:
+            return web.Response(text=request[CALLER].plane)
+
+        return [route("GET", f"/{plane}-page", told, plane=plane) for plane in PLANES]
+
+
+HOST_KEY = "rp-host-5d17ce02aa"
+
+
+async def test_a_plugins_route_says_who_may_call_it_and_a_later_key_opens_the_earlier_planes() -> None:
+    keys = {**KEYS, "host_keys": ["${HOST_KEY}"]}
+    async with served("a", server=keys, plugins={"planes": Planes}, env={**ENV, "HOST_KEY": HOST_KEY}) as at:
+        asked = {"none": "", "user": USER_KEY, "host": HOST_KEY, "admin": ADMIN_KEY}
+        seen = {
+            name: [(await at.get(f"/{plane}-page", {"X-Api-Key": key})).status for plane in PLANES]
+            for name, key in asked.items()
+        }
+        refused = await at.get("/host-page", {"X-Api-Key": USER_KEY})
+
+    assert seen == {
+        "none": [200, 401, 401, 401],
+        "user": [200, 200, 403, 403],
+        "host": [200, 200, 200, 403],
+        "admin": [200, 200, 200, 200],
+    }
+    assert refused.error["code"] == "host_only"
+
+
+async def test_without_keys_each_route_has_its_own_caller() -> None:
+    async with house(plugins={"planes": Planes}) as at:
+        seen = [(await at.get(f"/{plane}-page")).body.decode() for plane in PLANES]
+
+    assert seen == ["user", "user", "host", "admin"]
+
+
+@pytest.mark.parametrize("plane", ["root", "", None])
+def test_a_plane_that_is_none_is_refused_where_it_is_written(plane: Any) -> None:
+    async def told(request: web.Request) -> web.Response:
+        return web.Response()
+
+    with pytest.raises(ValueError, match="open, user, host, admin"):
+        route("GET", "/page", told, plane=plane)
 
 
 async def test_open_routes_ask_for_no_key() -> None:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from aiohttp import web
 
-from routerpool import hookimpl
+from routerpool import hookimpl, route
 from routerpool.errors import CODES
 
 from ..support.house import CHAT, JSON, House, Reply, events, house, occupy
@@ -734,6 +734,17 @@ class Guard:
         raise RuntimeError(request.messages)
 
 
+class Meter:
+    """A plugin whose route is for hosts."""
+
+    @hookimpl
+    def register_routes(self) -> Iterable[web.RouteDef]:
+        async def meter(request: web.Request) -> web.Response:
+            return web.Response(text="42")
+
+        return [route("GET", "/meter", meter, plane="host")]
+
+
 class Broken:
     """A plugin whose route fails."""
 
@@ -757,6 +768,7 @@ KEYS = {"server": {"api_keys": ["${KEY}"]}, "env": {"KEY": "rp-key-of-a-user"}}
 case("missing_api_key", **KEYS)(lambda at: at.chat())
 case("invalid_api_key", **KEYS)(lambda at: at.chat(headers={"X-Api-Key": "wrong"}))
 case("admin_only", **KEYS)(lambda at: at.get("/v1/router/status", {"X-Api-Key": "rp-key-of-a-user"}))
+case("host_only", plugins={"meter": Meter}, **KEYS)(lambda at: at.get("/meter", {"X-Api-Key": "rp-key-of-a-user"}))
 case("privacy_blocked")(lambda at: at.chat(SECRET))
 case("forbidden_origin")(lambda at: at.chat(headers={"Origin": "https://evil.example"}))
 case("model_not_found")(lambda at: at.chat(model="nope"))

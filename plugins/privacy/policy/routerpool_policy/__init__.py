@@ -263,9 +263,9 @@ class Policy:
     @hookimpl
     def register_routes(self) -> Iterable[web.RouteDef]:
         """`POST /v1/router/policy/check`: the class of a request, why, and who may see it."""
-        from aiohttp import web
+        from routerpool import route  # here, because it brings aiohttp, which `scan` does without
 
-        return [web.post("/v1/router/policy/check", self.examine)]
+        return [route("POST", "/v1/router/policy/check", self.examine, plane="user")]
 
     async def examine(self, request: web.Request) -> web.Response:
         """The verdict on a chat body, or on `{"text": …}`, for whoever may ask models; nothing is sent anywhere."""
