@@ -13,8 +13,8 @@ from markdown import anchor, paragraphs, prose, table
 from plugins import shipped
 from routerpool.errors import CODES
 from routerpool.server.access import Plane
-from routerpool.server.app import USER_ROUTES, Server
-from routerpool.server.plugin_routes import Inner
+from routerpool.server.app import Server
+from routerpool.server.plugin_routes import Inner, plane_of
 from routerpool.testing import make_router
 
 __all__ = ["http_page"]
@@ -24,7 +24,8 @@ All paths stand under `server.base_path`, or under the prefix of the application
 answered to GET is answered to HEAD.
 
 Without keys in the configuration every route is open to whoever reaches the server. With any, those for users want one
-of `server.api_keys` or of `server.admin_keys`, as `Authorization: Bearer KEY`, and those for admins one of the latter.
+of `server.api_keys`, as `Authorization: Bearer KEY`, those for hosts that forward by themselves one of
+`server.host_keys`, and those for admins one of `server.admin_keys`; a later key opens the earlier routes, too.
 """
 ERRORS = """
 Errors are OpenAI's error objects with one of these codes. A provider's own refusal of a request (400, 413, 422) is
@@ -70,14 +71,13 @@ def _ours() -> Iterator[Row]:
 def _of_plugins() -> Iterator[Row]:
     names = {plugin.name: {} for plugin in shipped() if "register_routes" in plugin.hooks}
     for instance, route in make_router({"plugins": names}).hooks.gather("register_routes"):
-        admin = route.path.startswith("/v1/router/") and route.path not in USER_ROUTES
         owner = f"[`{instance.name}`](plugins.md{anchor(instance.name)})"
         told = f"{_told(route.handler)} With the plugin {owner}."
-        yield f"`{route.method} {route.path}`", _plane("admin" if admin else "user"), told
+        yield f"`{route.method} {route.path}`", _plane(plane_of(route)), told
 
 
 def _plane(plane: str) -> str:
-    return {"open": "everybody", "user": "users", "admin": "admins"}[plane]
+    return {"open": "everybody", "user": "users", "host": "hosts", "admin": "admins"}[plane]
 
 
 def _told(handler: Any) -> str:

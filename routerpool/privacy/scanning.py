@@ -295,7 +295,7 @@ class TextScanner:
         wanted = attempt.features.labels.get(self.name)
         if not wanted and (request is attempt.request or not self._brought(request, attempt.request)):
             return None
-        standins = self._standins(attempt.request) if wanted and "placeholder" in wanted else {}
+        standins = self._standins(attempt) if wanted and "placeholder" in wanted else {}
         allowed = attempt.features.privacy >= self.config.level
 
         def change(part: Part) -> str | None:
@@ -328,7 +328,15 @@ class TextScanner:
             kept = end
         return "".join([*pieces, part.text[kept:]]) if pieces else None
 
-    def _standins(self, request: ChatRequest) -> dict[str, str]:
+    def _standins(self, attempt: Attempt) -> Mapping[str, str]:
+        """What stands for which text of the client's request, kept for the answer that names it."""
+        made = attempt.notes.get(self.name)
+        if made is None:
+            made = attempt.notes[self.name] = self._numbered(attempt.request)
+        standins: Mapping[str, str] = made
+        return standins
+
+    def _numbered(self, request: ChatRequest) -> dict[str, str]:
         """What stands for which text of this request: numbered in its order, the same for every attempt."""
         originals: dict[str, str] = {}
         taken: set[str] = set()
@@ -352,7 +360,7 @@ class TextScanner:
         wanted = attempt.features.labels.get(self.name)
         if not wanted or "placeholder" not in wanted:
             return None
-        return Restorer({made: original for original, made in self._standins(attempt.request).items()})
+        return Restorer({made: original for original, made in self._standins(attempt).items()})
 
     # What is told
 

@@ -16,7 +16,7 @@ from routerpool.hooks.loading import Instance
 from routerpool.server.access import PLANES, Plane
 from routerpool.types import Caller
 
-__all__ = ["CALLER", "Inner", "PluginRoute", "route", "routes_of"]
+__all__ = ["CALLER", "Inner", "PluginRoute", "plane_of", "route", "routes_of"]
 
 CALLER: web.RequestKey[Caller] = web.RequestKey("routerpool_caller", Caller)
 """Where a plugin's route finds who calls it."""
@@ -41,6 +41,13 @@ def route(
     return web.RouteDef(method, path, handler, {PLANE: plane})
 
 
+def plane_of(told: web.RouteDef) -> Plane:
+    """Who may call a route: it says so, or lies under `/v1/router/`, which is for admins, or is for users."""
+    usual: Plane = "admin" if told.path.startswith("/v1/router/") else "user"
+    plane: Plane = told.kwargs.get(PLANE, usual)
+    return plane
+
+
 @frozen
 class PluginRoute:
     """A plugin's handler behind its isolation, and who may call it."""
@@ -55,9 +62,7 @@ def routes_of(hooks: Hooks) -> Mapping[tuple[str, str], PluginRoute]:
     for instance, told in hooks.gather("register_routes"):
         if not isinstance(told, web.RouteDef) or not inspect.iscoroutinefunction(told.handler):
             raise PluginError(f"plugin {instance.name!r} may register routes with async handlers only, not {told!r}")
-        usual: Plane = "admin" if told.path.startswith("/v1/router/") else "user"
-        plane = told.kwargs.get(PLANE, usual)
-        routes[told.method, told.path] = PluginRoute(_isolated(hooks, instance, told.handler), plane)
+        routes[told.method, told.path] = PluginRoute(_isolated(hooks, instance, told.handler), plane_of(told))
     return routes
 
 
