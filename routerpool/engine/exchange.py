@@ -19,7 +19,7 @@ from routerpool.protocols import Provider, Rewriter, Upstream
 from routerpool.providers.failures import failure_of_exception
 from routerpool.providers.upstream import read_all
 from routerpool.types import Answer, Attempt, ChatRequest, Failure, FailureKind, Opening, Outcome, Usage
-from routerpool.wire.answers import answer_opening
+from routerpool.wire.answers import answer_of, whole_opening
 from routerpool.wire.errors import read_error
 from routerpool.wire.json import loads
 from routerpool.wire.stream import State, Stream
@@ -135,23 +135,23 @@ class Exchange:
             parsed = loads(body)
         except ValueError:
             return self._no_answer("answered with something else than JSON")
-        found = answer_opening(parsed)
+        said = answer_of(parsed)
         if read_error(parsed) is not None:
             return self.provider.failure(upstream.status, upstream.headers, body)
-        if found is None:
+        if said is None:
             return self._no_answer("answered with no chat completion")
-        opening, meaningful = found
-        if not (meaningful or self._may_be_empty() or opening.finish_reason in ("length", "content_filter")):
+        if not (said.meaningful or self._may_be_empty() or said.finish_reason in ("length", "content_filter")):
             return self._no_answer("answered with nothing", FailureKind.EMPTY)
-        failure = await self._judge(opening)
-        if failure is not None:
-            return failure
+        if self.hooks.impls["judge"] or said.tool_calls:  # else nobody looks at it
+            failure = await self._judge(whole_opening(said, parsed))
+            if failure is not None:
+                return failure
         journey.answered_by(self.candidate)
         rewriting = await self._rewriting()
         if rewriting is not None:
             body = rewriting.answer(body)
-        said = len(opening.text) + len(opening.reasoning)
-        await self.succeed(read_usage(parsed) or journey.estimated(max(said // 4, 1)))
+        size = len(said.text) + len(said.reasoning)
+        await self.succeed(read_usage(parsed) or journey.estimated(max(size // 4, 1)))
         await journey.to_client(
             journey.sink.plain(Answer(status=200, content_type="application/json", body=body), journey.served())
         )

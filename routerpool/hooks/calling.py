@@ -137,6 +137,8 @@ class Hooks:
         started = perf_counter()
         try:
             result = impl.call(*args)
+            if result is None and perf_counter() - started <= SLOW_SECONDS:
+                return None
             if type(result) is GeneratorType:
                 result = list(result)
         except BaseException as error:
@@ -228,10 +230,10 @@ class Hooks:
                 waiting.append(rest)
         return waiting
 
-    async def collect(self, hook: str, *args: Any) -> list[tuple[Impl, Any]]:
-        """Ask all implementations one after the other; those that answered, with their answers."""
+    async def collect(self, hook: str, *args: Any, among: tuple[Impl, ...] | None = None) -> list[tuple[Impl, Any]]:
+        """Ask all implementations, or these, one after the other; those that answered, with their answers."""
         answers = []
-        for impl in self.impls[hook]:
+        for impl in self.impls[hook] if among is None else among:
             result = self.call(impl, *args)
             if type(result) is CoroutineType:
                 result = await result
@@ -346,9 +348,15 @@ def _impl(hook: str, impl: pluggy.HookImpl, instance: Instance) -> Impl:
 
 
 def _chooser(function: Callable[..., Any], positions: tuple[int, ...]) -> Callable[..., Any]:
-    """A function of all arguments that hands on those at these positions."""
+    """A function of all arguments that hands on those at these positions; the usual ones without looking at others."""
     if not positions:
         return lambda *_: function()
+    if positions == (0,):
+        return lambda first, *_: function(first)
+    if positions == (1,):
+        return lambda _, second, *__: function(second)
+    if positions == (2,):
+        return lambda _, __, third: function(third)
     chosen = itemgetter(*positions)
     if len(positions) == 1:
         return lambda *args: function(chosen(args))

@@ -75,7 +75,7 @@ class Ranking:
 
 @define
 class Field:
-    """The candidates that a selection leaves standing, and what was ruled out for good; one per snapshot.
+    """The candidates that a selection leaves standing, what was ruled out for good, and who scores; one per snapshot.
 
     By what requests need it remembers the last ranking, and whether every candidate may be capable.
     """
@@ -84,6 +84,9 @@ class Field:
     vetoes: tuple[Veto, ...]
     smallest_window: int
     order: Mapping[str, tuple[int, int, int]]
+    strategies: tuple[Impl, ...]
+    """Who is asked for scores, and by its name what each of them counts."""
+    weights: Mapping[str, float]
     rankings: dict[frozenset[str], Ranking] = field(factory=dict)
     capable: dict[frozenset[str], bool] = field(factory=dict)
 
@@ -209,7 +212,19 @@ class Planner:
             listed = _listed(candidate, profile.models) if profile.models else 0
             order[candidate.key] = (first + (listed or 0), _tier_distance(candidate, profile.tier), position)
         windows = [candidate.model.context for candidate in eligible if candidate.model.context]
-        return Field(tuple(eligible), tuple(vetoes), min(windows, default=NO_WINDOW), order)
+        weights = {i.instance.name: profile.weights.get(i.instance.name, i.instance.weight) for i in self._strategies}
+        return Field(
+            tuple(eligible),
+            tuple(vetoes),
+            min(windows, default=NO_WINDOW),
+            order,
+            tuple(impl for impl in self._strategies if weights[impl.instance.name]),
+            weights,
+        )
+
+    @property
+    def _strategies(self) -> tuple[Impl, ...]:
+        return self.hooks.impls["score"]
 
     def _standing_veto(self, candidate: Candidate, selection: Selection) -> Veto | None:
         profile = selection.profile
@@ -294,7 +309,7 @@ class Planner:
         candidates: tuple[Candidate, ...],
         vetoes: tuple[Veto, ...],
     ) -> Plan:
-        opinions = await self._opinions(request, features, selection.profile, candidates)
+        opinions = await self._opinions(request, features, field_, candidates)
         ranking = None if request.hints.preferred else field_.rankings.get(features.needs)
         if ranking is None or not ranking.holds(candidates, opinions):
             opinions = tuple(self._sound(*opinion, candidates) for opinion in opinions)
@@ -315,18 +330,13 @@ class Planner:
         )
 
     async def _opinions(
-        self, request: ChatRequest, features: Features, profile: Profile, candidates: tuple[Candidate, ...]
+        self, request: ChatRequest, features: Features, field_: Field, candidates: tuple[Candidate, ...]
     ) -> tuple[tuple[str, float, Sequence[Score]], ...]:
-        opinions = []
-        for impl in self.hooks.impls["score"]:
-            name = impl.instance.name
-            weight = profile.weights.get(name, impl.instance.weight)
-            if not weight or not candidates:
-                continue
-            answer = await self.hooks.run(impl, request, features, candidates)
-            if answer is not None:
-                opinions.append((name, weight, answer))
-        return tuple(opinions)
+        if not candidates:
+            return ()
+        answers = await self.hooks.collect("score", request, features, candidates, among=field_.strategies)
+        weights = field_.weights
+        return tuple([(name := impl.instance.name, weights[name], answer) for impl, answer in answers])
 
     def _sound(
         self, name: str, weight: float, answer: Any, candidates: Sequence[Candidate]

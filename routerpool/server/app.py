@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from aiohttp import web
+from attrs import evolve
 
 from routerpool.errors import RequestError, RouterpoolError
 from routerpool.hooks.isolation import locate
@@ -155,8 +156,8 @@ class Server(Life):
     def _serving(self, request: web.Request) -> Serving:
         """What the sink of a request needs."""
         cors = self._cors(request.headers.get("Origin"))
-        generation = self.generation
-        return Serving(self.watch, generation.limit, generation.tell, cors)
+        serving = self.generation.serving
+        return evolve(serving, extra=cors) if cors else serving
 
     def _cors(self, origin: str | None) -> dict[str, str]:
         if origin is None:

@@ -103,7 +103,7 @@ class Guide:
         """The response to the client, which may have been sent already."""
         server, request_id = self.server, new_id()
         tell = server.generation.tell
-        sink = HostsSink(self.client, Serving(server.watch, server.generation.limit, tell), self)
+        sink = HostsSink(self.client, server.generation.serving, self)
         try:
             server.open_for_requests()
             asked = server.router.request(

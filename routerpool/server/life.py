@@ -13,7 +13,7 @@ from routerpool.errors import RequestError
 from routerpool.router import Router
 from routerpool.server.access import Access
 from routerpool.server.plugin_routes import routes_of
-from routerpool.server.responses import Watch
+from routerpool.server.responses import Serving, Watch
 from routerpool.server.switches import load_switches
 
 __all__ = ["ROUTER", "Control", "Generation", "Life"]
@@ -44,12 +44,13 @@ class Control(Protocol):
 class Generation:
     """A router and what the handlers take from its configuration; a reload swaps all of it at once."""
 
-    def __init__(self, router: Router, number: int) -> None:
+    def __init__(self, router: Router, number: int, watch: Watch) -> None:
         self.router = router
         self.number = number
         self.access = Access(router.config.server)
         self.limit = router.config.limits.request_bytes
         self.tell = router.config.transparency != "none"
+        self.serving = Serving(watch, self.limit, self.tell)
         self.plugin_routes = routes_of(router.hooks)
 
 
@@ -62,8 +63,8 @@ class Life:
     def __init__(
         self, router: Router, *, load: Callable[[], Router] | None = None, control: Control | None = None
     ) -> None:
-        self.generation = Generation(router, 1)
         self.watch = Watch()
+        self.generation = Generation(router, 1, self.watch)
         self.draining = False
         self.reloaded: list[Callable[[Router], None]] = []
         self._load = load
@@ -117,7 +118,7 @@ class Life:
             raise RequestError("invalid_request", message)
         async with self._swapping:
             router = await asyncio.to_thread(self._load)
-            new = Generation(router, self.generation.number + 1)
+            new = Generation(router, self.generation.number + 1, self.watch)
             await router.start()
             try:
                 await self._take_switches(router)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -183,6 +184,7 @@ def routing_headers(served: Served) -> dict[str, str]:
     return headers
 
 
+@lru_cache(maxsize=1024)  # names of providers, models and profiles, over and over
 def _header(value: str) -> str:
     """A value that cannot break out of its header: printable ASCII, the rest percent-encoded, at most 1,000 signs."""
     if not (value.isascii() and value.isprintable()):

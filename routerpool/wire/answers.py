@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from routerpool.types import Opening
 
-__all__ = ["Delta", "answer_opening", "delta_of", "join_opening"]
+__all__ = ["Delta", "answer_of", "delta_of", "join_opening", "whole_opening"]
 
 
 class Delta(NamedTuple):
@@ -47,7 +47,7 @@ def delta_of(event: Any) -> Delta | None:
     return Delta(text, reasoning, calls, finish if isinstance(finish, str) else None, other)
 
 
-def _part(message: Any) -> Delta | None:
+def _part(message: Any, finish: str | None = None) -> Delta | None:
     """The meaning of a `delta` or a `message`; both have one shape."""
     if not isinstance(message, dict):
         return None
@@ -67,29 +67,30 @@ def _part(message: Any) -> Delta | None:
         text,
         reasoning if isinstance(reasoning, str) else "",
         calls,
-        None,
+        finish,
         other,
     )
 
 
-def answer_opening(body: Any) -> tuple[Opening, bool] | None:
-    """A whole plain answer for the judges, and whether it says anything; None when it is not shaped like one."""
+def answer_of(body: Any) -> Delta | None:
+    """What a whole plain answer says; None when it is not shaped like one."""
     choices = body.get("choices") if isinstance(body, dict) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         return None
-    part = _part(choices[0].get("message"))
-    if part is None:
-        return None
     finish = choices[0].get("finish_reason")
-    opening = Opening(
-        text=part.text,
-        reasoning=part.reasoning,
-        tool_calls=tuple(part.tool_calls),
-        finish_reason=finish if isinstance(finish, str) else None,
+    return _part(choices[0].get("message"), finish if isinstance(finish, str) else None)
+
+
+def whole_opening(said: Delta, body: Mapping[str, Any]) -> Opening:
+    """A whole plain answer for the judges."""
+    return Opening(
+        text=said.text,
+        reasoning=said.reasoning,
+        tool_calls=tuple(said.tool_calls),
+        finish_reason=said.finish_reason,
         complete=True,
         body=body,
     )
-    return opening, part.meaningful
 
 
 def join_opening(deltas: Sequence[Delta], *, complete: bool) -> Opening:

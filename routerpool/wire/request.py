@@ -125,17 +125,17 @@ def session_of(request: ChatRequest) -> str:
 
     It is made of the client's own session id if it names one, else of the system text and the first user message.
     """
-    parts = [request.caller.id.encode()]
+    parts = [request.caller.id]
     if request.hints.session:
-        parts += [b"id", request.hints.session.encode("utf-8", "replace")]
-        return blake2b(b"\0".join(parts), digest_size=12).hexdigest()
-    for message in request.messages:
-        role, content = message["role"], message.get("content")
-        text = content if isinstance(content, str) else _written(content)
-        parts.append(f"{role}\0{len(text)}\0{text[:TELLING]}".encode("utf-8", "replace"))
-        if role == "user":
-            break
-    return blake2b(b"\0".join(parts), digest_size=12).hexdigest()
+        parts += ["id", request.hints.session]
+    else:
+        for message in request.messages:
+            role, content = message["role"], message.get("content")
+            text = content if type(content) is str else _written(content)
+            parts += [role, str(len(text)), text[:TELLING]]
+            if role == "user":
+                break
+    return blake2b("\0".join(parts).encode("utf-8", "replace"), digest_size=12).hexdigest()
 
 
 def _written(value: Any) -> str:

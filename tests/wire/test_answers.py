@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from routerpool.errors import CODES, RequestError
 from routerpool.providers.failures import failure_of_answer
 from routerpool.types import FailureKind, Usage
-from routerpool.wire.answers import answer_opening, delta_of, join_opening
+from routerpool.wire.answers import answer_of, delta_of, join_opening, whole_opening
 from routerpool.wire.errors import ErrorText, error_event, read_error
 from routerpool.wire.json import TooManyValuesError, dumps, event_bytes, loads
 from routerpool.wire.sse import event_data, split_events
@@ -344,11 +344,12 @@ def answer(message: Any, finish: Any = "stop") -> dict[str, Any]:
 )
 def test_whether_a_plain_answer_says_anything(message: dict[str, Any], meaningful: bool) -> None:
     body = answer(message)
-    found = answer_opening(body)
+    said = answer_of(body)
 
-    assert found is not None
-    assert found[1] is meaningful
-    assert (found[0].complete, found[0].finish_reason, found[0].body) == (True, "stop", body)
+    assert said is not None
+    assert said.meaningful is meaningful
+    opening = whole_opening(said, body)
+    assert (opening.complete, opening.finish_reason, opening.body) == (True, "stop", body)
 
 
 @pytest.mark.parametrize(
@@ -366,7 +367,7 @@ def test_whether_a_plain_answer_says_anything(message: dict[str, Any], meaningfu
     ],
 )
 def test_a_body_of_another_shape_is_no_answer(body: Any) -> None:
-    assert answer_opening(body) is None
+    assert answer_of(body) is None
 
 
 # Any rubbish
@@ -408,12 +409,12 @@ def test_any_json_is_read_without_a_defect(body: Any) -> None:
 @given(parts=st.dictionaries(st.sampled_from([n for n in NAMES if n != "tool_calls"]), rubbish, max_size=4))
 def test_any_delta_is_read_without_a_defect(parts: dict[str, Any]) -> None:
     found = delta_of({"choices": [{"delta": parts}]})
-    plain = answer_opening({"choices": [{"message": parts}]})
+    plain = answer_of({"choices": [{"message": parts}]})
 
     assert found is not None
     assert plain is not None
-    assert found.meaningful is plain[1]
-    assert join_opening([found], complete=True).text == plain[0].text
+    assert found.meaningful is plain.meaningful
+    assert join_opening([found], complete=True).text == whole_opening(plain, {}).text
 
 
 @pytest.mark.parametrize("calls", [5, True, {"id": "t"}, "text"])
