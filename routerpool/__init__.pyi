@@ -9,9 +9,9 @@ from routerpool.errors import RequestError as RequestError
 from routerpool.errors import RouterpoolError as RouterpoolError
 from routerpool.errors import Unavailable as Unavailable
 from routerpool.hookspecs import hookimpl as hookimpl
-from routerpool.privacy.scanning import Match as Match
 from routerpool.privacy.scanning import ScannerConfig as ScannerConfig
 from routerpool.privacy.scanning import TextScanner as TextScanner
+from routerpool.privacy.verdicts import Match as Match
 from routerpool.protocols import Provider as Provider
 from routerpool.protocols import Rewriter as Rewriter
 from routerpool.providers.data import ModelData as ModelData

@@ -296,21 +296,8 @@ class Hooks:
                     log.error("plugin %s failed to start and is switched off: %s", name, told)
                     self.switch(name, False)
                 else:
-                    stack.push_async_callback(self._close, impl, life)
+                    stack.push_async_callback(_close, self, impl, life)
             yield
-
-    async def _close(self, impl: Impl, life: AsyncIterator[None]) -> None:
-        try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await anext(life)
-        except StopAsyncIteration:
-            return
-        except BaseException as error:
-            if ours_to_end(error):
-                raise
-            self.fault(impl, locate(error))
-        else:
-            self.fault(impl, "yielded more than once")
 
     def gather(self, hook: str, *args: Any) -> list[tuple[Instance, Any]]:
         """Ask all implementations of a start-time hook (`register_*`), which may not be async; a fault names them."""
@@ -323,6 +310,20 @@ class Hooks:
                 who = f"plugin {instance.name!r} of {instance.distribution} {instance.version}"
                 raise PluginError(f"{who} fails in {hook}: {type(error).__name__}: {error}") from error
         return gathered
+
+
+async def _close(hooks: Hooks, impl: Impl, life: AsyncIterator[None]) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await anext(life)
+    except StopAsyncIteration:
+        return
+    except BaseException as error:
+        if ours_to_end(error):
+            raise
+        hooks.fault(impl, locate(error))
+    else:
+        hooks.fault(impl, "yielded more than once")
 
 
 HOOKS: tuple[str, ...] = tuple(

@@ -4,12 +4,13 @@ In: a request. Out: its `Part`s, each with its place; `Match`es of what a scanne
 what was found, with placeholders that the answer is given back; and from `may_see` whether a candidate may be sent it.
 
 `guard` is the one function that decides who may see a request: the planner asks it, and the engine once more at the
-socket, after all plugins. `parts` names every text, wherever it stands, `scanning` is the base of scanners, and
-`placeholders` stand for what must not leave.
+socket, after all plugins. `parts` names every text, wherever it stands, `scanning` is the base of scanners with
+their `verdicts`, and `placeholders` stand for what must not leave.
 """
 
 from routerpool.privacy.guard import may_be_local, may_see
 from routerpool.privacy.parts import Part, leaves_of, parts_of
-from routerpool.privacy.scanning import Match, ScannerConfig, TextScanner
+from routerpool.privacy.scanning import ScannerConfig, TextScanner
+from routerpool.privacy.verdicts import Match
 
 __all__ = ["Match", "Part", "ScannerConfig", "TextScanner", "leaves_of", "may_be_local", "may_see", "parts_of"]

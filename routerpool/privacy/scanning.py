@@ -5,28 +5,24 @@
             for match in re.finditer("project falcon", text):
                 yield Match("falcon", *match.span())
 
-Each text is scanned once: verdicts are kept by the hash of the text, as offsets only, so that of a conversation only
-what is new in a turn costs anything. A scanner is `required`: when it fails, no request is sent.
+Of a conversation only what is new in a turn costs anything (see `verdicts`). A scanner is `required`: when it fails, no
+request is sent.
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
-import threading
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from time import perf_counter
-from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import orjson
 from attrs import asdict, field, frozen
 
 from routerpool.errors import RequestError, nearest
-from routerpool.hooks.calling import HOOK_SECONDS
 from routerpool.hookspecs import hookimpl
 from routerpool.privacy.parts import ORDINARY, SCALARS, Part, fields_of, leaves_of, parts_of, place_of, rewritten
 from routerpool.privacy.placeholders import Restorer, redaction, standin, standins_in, unescaped
+from routerpool.privacy.verdicts import Key, Match, Verdicts, room_in
 from routerpool.protocols import Rewriter
 from routerpool.types import NO_HINTS, Attempt, ChatRequest, Features, Finding, Level, Privacy, Probe, Report
 
@@ -34,12 +30,6 @@ __all__ = ["Action", "Match", "ScannerConfig", "TextScanner"]
 
 LARGE = 256 << 10
 """Characters from which on a text is scanned in a thread: the loop belongs to other requests' streams."""
-
-MOST_THREADS = 4
-"""Threads that may scan at once; where all of them hang, requests with more to scan are refused in time."""
-
-MOST_KEPT = 16384
-"""Verdicts that are kept, of some 150 bytes each."""
 
 MOST_FINDINGS = 100
 """Findings that one request tells of."""
@@ -54,14 +44,6 @@ NAMING = re.compile(r"secret|token|passw|pwd|key|credential|auth", re.IGNORECASE
 ROLES = frozenset({"system", "user", "assistant", "tool", "developer", "function"})
 
 Action: TypeAlias = Literal["local", "block", "redact", "placeholder"]
-
-
-class Match(NamedTuple):
-    """What a scanner has found: by which rule, and from where to where in the text."""
-
-    rule: str
-    start: int
-    end: int
 
 
 @frozen(kw_only=True)
@@ -84,10 +66,6 @@ class _Marked(NamedTuple):
     matches: tuple[Match, ...]
 
 
-Key: TypeAlias = tuple[int, int]
-T = TypeVar("T")
-
-
 class TextScanner:
     """Finds texts of a kind in requests and acts on them. Derive from it and write `find`.
 
@@ -107,11 +85,8 @@ class TextScanner:
     def __init__(self, config: ScannerConfig | None = None, *, name: str = "") -> None:
         self.config = config or self.Config()
         self.name = name or type(self).__name__.lower()
-        self._verdicts: dict[Key, tuple[Match, ...]] = {}
         self._clean: dict[Key, None] = {}
-        self._scanned = 0
-        self._found: dict[str, int] = {}
-        self._threads = threading.BoundedSemaphore(MOST_THREADS)
+        self._verdicts = Verdicts(self.find, self.name, shortest=self.shortest)
         self._inline = 0 if self.threaded else LARGE
         self.check_actions()
 
@@ -153,74 +128,17 @@ class TextScanner:
 
     def matches_of(self, text: str, key: str | int | None = None) -> tuple[Match, ...]:
         """What is in a text that stands under this key, as it was found before or is found now."""
-        matches = self._verdict(text)
+        matches = self._verdicts.of(text)
         if matches or not self.named or type(key) is not str or key in ORDINARY or len(text) > LONGEST_NAMED:
             return matches
         if not NAMING.search(key) or len(key) > LONGEST_NAMED or key == text:
             return matches
         lead = f'{key}="'
         start, end = len(lead), len(lead) + len(text)
-        found = self._verdict(f'{lead}{text}"')
+        found = self._verdicts.of(f'{lead}{text}"')
         return tuple(
             Match(rule, first - start, last - start) for rule, first, last in found if start <= first and last <= end
         )
-
-    def _verdict(self, text: str) -> tuple[Match, ...]:
-        if len(text) < self.shortest:
-            return ()
-        key = (hash(text), len(text))
-        known = self._verdicts.get(key)
-        if known is not None:
-            return known
-        started = perf_counter()
-        found = list(self.find(text))
-        if perf_counter() - started > HOOK_SECONDS:
-            raise TimeoutError("scanning one text took longer than a hook may")
-        return self._keep(key, text, found)
-
-    def _keep(self, key: Key, text: str, found: Sequence[Match]) -> tuple[Match, ...]:
-        for match in found:
-            sound = isinstance(match, Match) and isinstance(match.rule, str)
-            if not sound or not 0 <= match.start < match.end <= len(text):
-                raise TypeError("find answered with something that is no match in the text")
-            self._found[match.rule] = self._found.get(match.rule, 0) + 1
-        self._scanned += 1
-        verdict = tuple(sorted(found, key=_by_place))
-        _bounded(self._verdicts)[key] = verdict
-        return verdict
-
-    async def _look_ahead(self, text: str) -> None:
-        """Scan a large text in a thread of our own: a pool's would be waited for at the end, also one that hangs."""
-        key = (hash(text), len(text))
-        if len(text) < self.shortest or key in self._verdicts:
-            return
-        if not self._threads.acquire(blocking=False):
-            raise TimeoutError("too many scans are under way")
-        loop = asyncio.get_running_loop()
-        outcome: asyncio.Future[list[Match]] = loop.create_future()
-
-        def tell(found: list[Match], error: BaseException | None) -> None:
-            if outcome.done():  # the request was given up
-                return
-            if error is None:
-                outcome.set_result(found)
-            else:
-                outcome.set_exception(error if isinstance(error, Exception) else RuntimeError(type(error).__name__))
-
-        def work() -> None:
-            found: list[Match] = []
-            failed: BaseException | None = None
-            try:
-                found = list(self.find(text))
-            except BaseException as error:
-                failed = error
-            finally:
-                self._threads.release()
-            with suppress(RuntimeError):  # the loop has ended meanwhile, and nobody waits
-                loop.call_soon_threadsafe(tell, found, failed)
-
-        threading.Thread(target=work, name=f"scan-{self.name}", daemon=True).start()
-        self._keep(key, text, await outcome)
 
     def _findings(self, place: str, text: str, matches: Iterable[Match]) -> Iterator[Finding]:
         line, seen = 1, 0
@@ -253,12 +171,12 @@ class TextScanner:
             before = len(marked)
             for text, container, name, suffix in leaves_of(value, place):
                 if len(text) > self._inline:
-                    await self._look_ahead(text)
+                    await self._verdicts.in_thread(text)
                 matches = self.matches_of(text, name)
                 if matches:
                     marked.append(_Marked(place_of(container, name) + suffix, text, matches))
             if seen is not None and len(marked) == before:
-                _bounded(clean)[seen] = None
+                room_in(clean)[seen] = None
         return self._judged(marked, features) if marked else None
 
     def _judged(self, marked: Sequence[_Marked], features: Features) -> Features:
@@ -367,7 +285,8 @@ class TextScanner:
     @hookimpl
     def status(self) -> Mapping[str, Any]:
         """How many texts were scanned and are remembered, and what was found, by rule."""
-        return {"scanned": self._scanned, "remembered": len(self._verdicts), "found": dict(self._found)}
+        verdicts = self._verdicts
+        return {"scanned": verdicts.scanned, "remembered": len(verdicts), "found": dict(verdicts.found)}
 
     @hookimpl
     def check(self, probe: Probe) -> Iterable[Report]:
@@ -411,17 +330,6 @@ def _key_of(value: Any) -> Key | None:
     except TypeError:  # nothing that came as JSON, or half a character
         return None
     return hash(written), -len(written)
-
-
-def _by_place(match: Match) -> tuple[int, int]:
-    return match.start, -match.end
-
-
-def _bounded(kept: dict[Key, T]) -> dict[Key, T]:
-    """A memory with room for one more: the oldest goes."""
-    if len(kept) >= MOST_KEPT:
-        del kept[next(iter(kept))]
-    return kept
 
 
 def _span(part: Part, match: Match) -> tuple[int, int]:

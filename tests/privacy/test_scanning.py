@@ -198,7 +198,7 @@ def test_a_finding_is_remembered_as_well() -> None:
 
 
 def test_what_is_remembered_holds_no_text_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("routerpool.privacy.scanning.MOST_KEPT", 8)
+    monkeypatch.setattr("routerpool.privacy.verdicts.MOST_KEPT", 8)
     scanner = falcon()
     for number in range(50):
         classified(scanner, request(f"{number} {SECRET}", user=f"user {number}"))
@@ -303,7 +303,7 @@ def test_hanging_scans_are_bounded() -> None:
 
 
 def test_a_scan_that_held_the_loop_for_longer_than_a_hook_may_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("routerpool.privacy.scanning.HOOK_SECONDS", -1.0)
+    monkeypatch.setattr("routerpool.privacy.verdicts.HOOK_SECONDS", -1.0)
 
     assert refused(Falcon).code == "plugin_required"
 
