@@ -21,6 +21,7 @@ __all__ = [
     "RequestError",
     "RouterpoolError",
     "Unavailable",
+    "defect",
     "nearest",
 ]
 
@@ -151,3 +152,8 @@ class RequestError(RouterpoolError):
         """The error as OpenAI's error object."""
         error = {"message": self.message, "type": CODES[self.code].type, "param": self.param, "code": self.code}
         return {"error": error | self.details}
+
+
+def defect() -> RequestError:
+    """The error of a defect of ours, of which a client learns no more; whoever makes it has logged the place."""
+    return RequestError("internal_error", "a defect of routerpool; its log names the place")

@@ -16,7 +16,7 @@ from routerpool.config.reading import Config, Problems
 from routerpool.config.sections import Profile
 from routerpool.engine.admission import Admission
 from routerpool.engine.exchange import Exchange
-from routerpool.engine.handover import Handover, Handovers, HostsExchange, Reported, Told
+from routerpool.engine.handover import AttemptReport, AttemptResult, Handover, Handovers, HostsExchange
 from routerpool.engine.journey import Journey, Services
 from routerpool.engine.record import Recorder
 from routerpool.engine.run import Run
@@ -252,7 +252,7 @@ class Router:
     async def report(
         self,
         handover: Handover,
-        outcome: Told,
+        outcome: AttemptResult,
         *,
         candidate: Candidate | str | None = None,
         first_byte_ms: float | None = None,
@@ -264,7 +264,7 @@ class Router:
         None: the host gives up, and has not asked the candidate. `candidate` names the one that was asked, where that
         was not `handover.candidate`; `first_byte_ms` counts from the handover.
         """
-        await handover.reported(Reported(outcome, self._asked(handover, candidate), first_byte_ms))
+        await handover.reported(AttemptReport(outcome, self._asked(handover, candidate), first_byte_ms))
         return handover.candidate
 
     def _asked(self, handover: Handover, told: Candidate | str | None) -> Candidate | None:

@@ -44,7 +44,7 @@ __all__ = [
     "Veto",
 ]
 
-Kind = Literal["chat", "embedding"]
+RequestKind = Literal["chat", "embedding"]
 
 
 def _mapping(_: object, attribute: Attribute[Any], value: Mapping[str, Any]) -> None:
@@ -185,7 +185,7 @@ class ChatRequest:
     id: str
     model: str
     messages: Sequence[Mapping[str, Any]] = field(repr=False)
-    kind: Kind = "chat"
+    kind: RequestKind = "chat"
     stream: bool = False
     params: Mapping[str, Any] = field(factory=dict, repr=False)
     hints: Hints = NO_HINTS

@@ -24,7 +24,7 @@ from attrs import frozen
 from load import percentile
 from targets import Target, served
 
-from routerpool.testing.exchange import Exchange
+from routerpool.testing.call import UpstreamCall
 from routerpool.testing.registry import fault
 from routerpool.testing.upstream import Upstream
 
@@ -84,7 +84,7 @@ SENT = Counter[str]()
 
 
 @fault("firehose")
-async def firehose(x: Exchange) -> None:
+async def firehose(x: UpstreamCall) -> None:
     """Events of 16 kB for ever, as fast as they are taken."""
     own = x.connection.writer.transport.get_extra_info("socket")
     own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)  # what waits here says nothing about the router

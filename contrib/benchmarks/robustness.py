@@ -24,7 +24,7 @@ from crowds import Stand, flood, overload, reloads, slow_readers, stand, termina
 from load import percentile
 from report import Finding
 
-from routerpool.testing.exchange import Exchange
+from routerpool.testing.call import UpstreamCall
 from routerpool.testing.registry import fault, faults_of_class
 from routerpool.wire.sse import event_data, split_events
 
@@ -200,7 +200,7 @@ def blanks(wbits: int) -> Iterator[bytes]:
 
 
 @fault("packed:br", "packed:deflate", takes={"br": "br", "deflate": "deflate"}.__getitem__)
-async def packed(x: Exchange) -> None:
+async def packed(x: UpstreamCall) -> None:
     """A bomb of 200 MiB in another encoding than gzip."""
     await x.head(headers=[("content-encoding", x.arg)])
     for piece in [BROTLI_BOMB] if x.arg == "br" else blanks(15):
@@ -209,13 +209,13 @@ async def packed(x: Exchange) -> None:
 
 
 @fault("lists")
-async def lists(x: Exchange) -> None:
+async def lists(x: UpstreamCall) -> None:
     """10 million empty lists in 30 MiB of JSON, as a plain answer."""
     await x.whole(200, b'{"choices":[' + b"[]," * (10 * MEBI) + b"1]}")
 
 
 @fault("chatter")
-async def chatter(x: Exchange) -> None:
+async def chatter(x: UpstreamCall) -> None:
     """Chunks without content for ever, as fast as they are taken."""
     await x.head()
     for event in repeat(x.answer.opening()):

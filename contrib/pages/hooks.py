@@ -23,7 +23,7 @@ from routerpool.hooks.calling import (
     HOOK_SECONDS,
     OPEN_SECONDS,
     REFUSABLE,
-    SAYS_NO,
+    REFUSALS,
     SLOW_SECONDS,
 )
 from routerpool.hooks.detection import DETECT_SECONDS
@@ -178,7 +178,7 @@ def _answer(spec: Spec) -> str:
 def _facts(spec: Spec) -> list[tuple[str, str]]:
     facts = [(f"**{name}**", _sentence(spec.facts[name])) for name in ("When", "Order", "Budget")]
     facts += [("**Form**", spec.form), ("**Time**", _sentence(limit(spec.name))), ("**A fault**", _fault(spec))]
-    refusals = [error.__name__ for error, hooks in SAYS_NO.items() if spec.name in hooks]
+    refusals = [error.__name__ for error, hooks in REFUSALS.items() if spec.name in hooks]
     facts += [("**Saying no**", NO[name]) for name in refusals]
     return facts
 

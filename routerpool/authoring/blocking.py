@@ -19,7 +19,7 @@ from attrs import define, field
 
 from routerpool.types import Level
 
-__all__ = ["Call", "Watch", "hearing_sleep", "watching"]
+__all__ = ["BlockingListener", "Call", "hearing_sleep", "watching"]
 
 
 class Call(NamedTuple):
@@ -61,7 +61,7 @@ class Refused(PermissionError):
 
 
 @define(eq=False)
-class Watch:
+class BlockingListener:
     """What is heard of a package's code on one thread, and refused there and on the threads of a pool."""
 
     package: str
@@ -113,7 +113,7 @@ def _writes(args: tuple[Any, ...]) -> bool:
     return mode is None or any(sign in str(mode) for sign in "wax+")
 
 
-_watches: list[Watch] = []
+_watches: list[BlockingListener] = []
 _listening: list[bool] = []
 
 
@@ -139,7 +139,7 @@ def hearing_sleep() -> Iterator[None]:
 
 
 @contextmanager
-def watching(watch: Watch) -> Iterator[Watch]:
+def watching(watch: BlockingListener) -> Iterator[BlockingListener]:
     """Let this watch hear; one whose code is still at something when the block ends goes on refusing."""
     if not _listening:
         _listening.append(True)  # an audit hook cannot be taken back, so there is one for all watches

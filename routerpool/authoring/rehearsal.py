@@ -17,7 +17,7 @@ from typing import Any, Final
 from attrs import evolve
 
 from routerpool import hookspecs
-from routerpool.authoring.blocking import Watch, hearing_sleep, watching
+from routerpool.authoring.blocking import BlockingListener, hearing_sleep, watching
 from routerpool.errors import RequestError, Unavailable
 from routerpool.hooks.calling import HOOK_SECONDS, SLOW_SECONDS, Hooks, Impl
 from routerpool.hooks.isolation import Steps, locate
@@ -80,7 +80,7 @@ class _Rehearsal:
         self.seconds = seconds
         self.hooks = Hooks.of([instance])
         self.opens = bool(self.hooks.impls["lifespan"])
-        self.watch = Watch(type(instance.plugin).__module__.partition(".")[0], f"rehearsal-of-{id(self)}")
+        self.watch = BlockingListener(type(instance.plugin).__module__.partition(".")[0], f"rehearsal-of-{id(self)}")
         self.since: float | None = None
         self.ended = threading.Event()
         self.reports: list[Report] = []

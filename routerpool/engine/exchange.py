@@ -34,7 +34,7 @@ ERROR_BODY_BYTES = 1 << 20
 FEW_TOKENS = 16
 """An answer capped at this many tokens or fewer may well be empty."""
 
-PASSED = {
+LIMIT_WORDS = {
     "first_event": "no first event in time",
     "idle": "it fell silent",
     "answer": "no answer in time",
@@ -80,7 +80,7 @@ class Exchange:
         except DeadlinePassed as passed:
             if passed.why in CLIENT_LEFT:
                 raise
-            failure = Failure(kind=FailureKind.TIMEOUT, message=f"{provider.name}: {PASSED[passed.why]}")
+            failure = Failure(kind=FailureKind.TIMEOUT, message=f"{provider.name}: {LIMIT_WORDS[passed.why]}")
         except RequestError as error:
             if not journey.committed:
                 raise

@@ -15,16 +15,16 @@ __all__ = ["Retries", "exhausted", "own_decision", "thin", "wait_before"]
 RETRY_BASE_SECONDS, RETRY_CAP_SECONDS = 0.25, 8.0
 """Full jitter: a uniform wait up to base · 2^n, capped, so that many clients do not come back at once."""
 
-AGAIN = frozenset(
+RETRIED_KINDS = frozenset(
     {FailureKind.CONNECT, FailureKind.SERVER, FailureKind.EMPTY, FailureKind.INTERRUPTED, FailureKind.RATE_LIMITED}
 )
 """Failures after which the same candidate may be asked once more when no other is left."""
 
-CLIENTS_OWN = frozenset({FailureKind.BAD_REQUEST, FailureKind.CONTENT_FILTER})
+CLIENTS_FAULTS = frozenset({FailureKind.BAD_REQUEST, FailureKind.CONTENT_FILTER})
 PROVIDER_WIDE = frozenset({FailureKind.AUTH, FailureKind.CREDIT, FailureKind.CONNECT})
 """Failures of the key or the address: the provider's other models share both."""
 
-WAITING = frozenset({FailureKind.RATE_LIMITED, FailureKind.QUOTA_EXHAUSTED, FailureKind.UNAVAILABLE})
+WAITABLE_KINDS = frozenset({FailureKind.RATE_LIMITED, FailureKind.QUOTA_EXHAUSTED, FailureKind.UNAVAILABLE})
 
 
 RETRIED_SHARE, RETRIED_LEAST = 0.2, 3
@@ -61,12 +61,12 @@ class Retries:
 
 def own_decision(profile: Profile, candidate: Candidate, failure: Failure, left: Iterable[Candidate]) -> Decision:
     """The core's own word; a plugin may make it graver, never milder."""
-    if failure.kind in CLIENTS_OWN:
+    if failure.kind in CLIENTS_FAULTS:
         return Decision.STOP
     if failure.kind is FailureKind.TOO_LARGE:
         larger = any(_larger(other, candidate) for other in left)
         return Decision.NEXT if profile.too_large == "next" and larger else Decision.STOP
-    return Decision.RETRY if failure.kind in AGAIN else Decision.NEXT
+    return Decision.RETRY if failure.kind in RETRIED_KINDS else Decision.NEXT
 
 
 def wait_before(failure: Failure, round_number: int, left: float) -> float | None:
@@ -128,7 +128,7 @@ def exhausted(tried: Sequence[tuple[Candidate, Failure]], budget: float, left: f
     ]
     if left <= 0:
         code, message = "budget_exhausted", f"no answer within {budget:g} s"
-    elif tried and all(failure.kind in WAITING for _, failure in tried):
+    elif tried and all(failure.kind in WAITABLE_KINDS for _, failure in tried):
         code, message = "quota_exhausted", "every candidate is out of quota or busy"
     else:
         code, message = "attempts_exhausted", f"all {len(tried)} attempts failed"

@@ -18,7 +18,7 @@ from attrs import evolve
 from routerpool.engine.exchange import Exchange
 from routerpool.engine.journey import Journey
 from routerpool.engine.sinks import Served, Sink
-from routerpool.errors import RequestError
+from routerpool.errors import RequestError, defect
 from routerpool.hooks.isolation import locate
 from routerpool.protocols import Provider
 from routerpool.providers.failures import failure_of_exception
@@ -38,14 +38,14 @@ from routerpool.types import (
 )
 from routerpool.wire.request import sent_body
 
-__all__ = ["OVER", "Assignment", "Handover", "Handovers", "Told"]
+__all__ = ["HANDOVER_ENDED", "Assignment", "AttemptResult", "Handover", "Handovers"]
 
 log = logging.getLogger("routerpool.handover")
 
-Told = Usage | Failure | Answer | Outcome | None
+AttemptResult = Usage | Failure | Answer | Outcome | None
 """What a host tells: usage, a failure, the provider's whole answer, only how it ended; None where nobody was asked."""
 
-OVER = "this plan is over: it was reported to its end, or its time was up"
+HANDOVER_ENDED = "this plan is over: it was reported to its end, or its time was up"
 
 
 class Assignment:
@@ -95,10 +95,10 @@ class Assignment:
         return self._provider.failure(status, headers, body)
 
 
-class Reported(NamedTuple):
+class AttemptReport(NamedTuple):
     """A host's report on one attempt: what, whom it asked if not whom we said, and when the first byte came."""
 
-    told: Told
+    told: AttemptResult
     candidate: Candidate | None
     first_byte_ms: float | None
 
@@ -123,7 +123,7 @@ class Handover(Sink):
         self.opened = perf_counter()
         self._loop = asyncio.get_running_loop()
         self._turn: asyncio.Future[None] = self._loop.create_future()
-        self._report: asyncio.Future[Reported] | None = None
+        self._report: asyncio.Future[AttemptReport] | None = None
 
     # For the host
 
@@ -170,17 +170,17 @@ class Handover(Sink):
         if self.error is not None:
             raise self.error
 
-    async def reported(self, report: Reported) -> None:
+    async def reported(self, report: AttemptReport) -> None:
         """Take a report, and wait for what comes next."""
         waiting = self._report
         if waiting is None or waiting.done():
             over = self.assignment is None or self.expired
-            raise RequestError("invalid_request", OVER if over else "it is being reported already")
+            raise RequestError("invalid_request", HANDOVER_ENDED if over else "it is being reported already")
         self._turn = self._loop.create_future()
         waiting.set_result(report)
         await self._turn
 
-    async def attempt(self, assignment: Assignment, journey: Journey) -> Reported:
+    async def attempt(self, assignment: Assignment, journey: Journey) -> AttemptReport:
         """Give the host an attempt to make, and wait for what it tells."""
         self._report = self._loop.create_future()
         self.plan = journey.plan
@@ -201,7 +201,7 @@ class Handover(Sink):
             self.error = error
         elif error is not None:
             log.error("a handed-over plan failed: %s", locate(error))
-            self.error = RequestError("internal_error", "a defect of routerpool; its log names the place")
+            self.error = defect()
         self._next()
 
     def _next(self) -> None:
@@ -248,7 +248,7 @@ class HostsExchange(Exchange):
         self.provider = self.journey.services.providers[candidate.provider]
         self.forbidden()  # which is too late to stop it, and says so in the log
 
-    async def _take(self, told: Told) -> Failure | None:
+    async def _take(self, told: AttemptResult) -> Failure | None:
         if told is None or isinstance(told, Failure):
             return told
         if isinstance(told, Answer):

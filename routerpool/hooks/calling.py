@@ -169,7 +169,7 @@ class Hooks:
         return self._result(impl, steps.result, steps.longest)
 
     def _fault_of(self, impl: Impl, error: BaseException) -> None:
-        on_purpose = impl.hook in SAYS_NO.get(type(error), ())  # a refused request, a slot that is taken
+        on_purpose = impl.hook in REFUSALS.get(type(error), ())  # a refused request, a slot that is taken
         if on_purpose or ours_to_end(error):
             raise error
         self.fault(impl, locate(error))
@@ -364,5 +364,5 @@ def _chooser(function: Callable[..., Any], positions: tuple[int, ...]) -> Callab
     return lambda *args: function(*chosen(args))
 
 
-SAYS_NO: Mapping[type[BaseException], frozenset[str]] = {RequestError: REFUSABLE, Unavailable: frozenset({"reserve"})}
+REFUSALS: Mapping[type[BaseException], frozenset[str]] = {RequestError: REFUSABLE, Unavailable: frozenset({"reserve"})}
 """The errors by which a hook says no on purpose, and where it may."""

@@ -74,7 +74,7 @@ class Ranking:
 
 
 @define
-class Field:
+class Lineup:
     """The candidates that a selection leaves standing, what was ruled out for good, and who scores; one per snapshot.
 
     By what requests need it remembers the last ranking, and whether every candidate may be capable.
@@ -106,7 +106,7 @@ class Planner:
         self.hooks = hooks
         self.catalog = catalog
         self.owners = owners
-        self._chosen: dict[tuple[str, str | None], tuple[Selection, Field]] = {}
+        self._chosen: dict[tuple[str, str | None], tuple[Selection, Lineup]] = {}
         self._chosen_from: tuple[Snapshot, object] | None = None
 
     async def plan(self, request: ChatRequest) -> Plan:
@@ -114,10 +114,10 @@ class Planner:
 
         A plan may be empty: `explanation.refusal` makes the error of it.
         """
-        selection, field_ = self._choose(request)
+        selection, lineup = self._choose(request)
         features = await self._classify(request, selection.profile)
-        candidates, vetoes = await self._veto(request, features, selection, field_)
-        return await self._rank(request, features, selection, field_, candidates, vetoes)
+        candidates, vetoes = await self._veto(request, features, selection, lineup)
+        return await self._rank(request, features, selection, lineup, candidates, vetoes)
 
     async def classify(self, request: ChatRequest) -> Features:
         """What is known of a request, by the core and by every plugin that classifies, before anybody is chosen."""
@@ -185,7 +185,7 @@ class Planner:
 
     # Who must not
 
-    def _choose(self, request: ChatRequest) -> tuple[Selection, Field]:
+    def _choose(self, request: ChatRequest) -> tuple[Selection, Lineup]:
         """The selection and its field, remembered as long as neither the catalog nor the plugins change."""
         snapshot, impls = self.catalog.snapshot, self.hooks.impls
         if self._chosen_from is None or self._chosen_from[0] is not snapshot or self._chosen_from[1] is not impls:
@@ -194,12 +194,12 @@ class Planner:
         chosen = self._chosen.get(key)
         if chosen is None:
             selection = self.select(request.model, request.hints, request.caller)
-            chosen = selection, self._make_field(selection, snapshot)
+            chosen = selection, self._make_lineup(selection, snapshot)
             if len(self._chosen) < MANY_CHOICES:
                 self._chosen[key] = chosen
         return chosen
 
-    def _make_field(self, selection: Selection, snapshot: Snapshot) -> Field:
+    def _make_lineup(self, selection: Selection, snapshot: Snapshot) -> Lineup:
         profile, eligible, vetoes = selection.profile, [], []
         order: dict[str, tuple[int, int, int]] = {}
         for position, candidate in enumerate(snapshot.candidates):
@@ -213,7 +213,7 @@ class Planner:
             order[candidate.key] = (first + (listed or 0), _tier_distance(candidate, profile.tier), position)
         windows = [candidate.model.context for candidate in eligible if candidate.model.context]
         weights = {i.instance.name: profile.weights.get(i.instance.name, i.instance.weight) for i in self._strategies}
-        return Field(
+        return Lineup(
             tuple(eligible),
             tuple(vetoes),
             min(windows, default=NO_WINDOW),
@@ -245,10 +245,10 @@ class Planner:
         return None
 
     async def _veto(
-        self, request: ChatRequest, features: Features, selection: Selection, field_: Field
+        self, request: ChatRequest, features: Features, selection: Selection, lineup: Lineup
     ) -> tuple[tuple[Candidate, ...], tuple[Veto, ...]]:
-        vetoes = self._own_vetoes(request, features, selection.profile, field_)
-        left = _without(field_.eligible, vetoes)
+        vetoes = self._own_vetoes(request, features, selection.profile, lineup)
+        left = _without(lineup.eligible, vetoes)
 
         def rule_out(impl: Impl, left: tuple[Candidate, ...], answer: Iterable[Any]) -> tuple[Candidate, ...]:
             if not answer:
@@ -259,24 +259,24 @@ class Planner:
 
         # each is asked about those whom nobody before it has ruled out
         left = await self.hooks.fold("veto", left, rule_out, before=(request, features))
-        return left, ((*field_.vetoes, *vetoes) if vetoes else field_.vetoes)
+        return left, ((*lineup.vetoes, *vetoes) if vetoes else lineup.vetoes)
 
-    def _own_vetoes(self, request: ChatRequest, features: Features, profile: Profile, field_: Field) -> list[Veto]:
+    def _own_vetoes(self, request: ChatRequest, features: Features, profile: Profile, lineup: Lineup) -> list[Veto]:
         tests: list[Callable[[Candidate], tuple[str, str] | None]] = []
         remote_allows = self.config.privacy.remote_allows
         if features.privacy > remote_allows:
             tests.append(lambda c: self._private(c, features.privacy, remote_allows))
         if request.hints.forbidden:
             tests.append(lambda c: _forbidden(c, request.hints.forbidden))
-        if features.needs and not field_.all_capable(features.needs):
+        if features.needs and not lineup.all_capable(features.needs):
             tests.append(lambda c: _incapable(c, features.needs))
-        window = field_.smallest_window
+        window = lineup.smallest_window
         if features.prompt_tokens > window:
             tests.append(lambda c: _too_small(c, features.prompt_tokens))
         if profile.cost == "budget":
             tests.append(lambda c: _too_dear(c, request, features, profile.budget_usd or 0.0))
         vetoes = []
-        for candidate in field_.eligible if tests else ():
+        for candidate in lineup.eligible if tests else ():
             for test in tests:
                 reason = test(candidate)
                 if reason is not None:
@@ -305,19 +305,19 @@ class Planner:
         request: ChatRequest,
         features: Features,
         selection: Selection,
-        field_: Field,
+        lineup: Lineup,
         candidates: tuple[Candidate, ...],
         vetoes: tuple[Veto, ...],
     ) -> Plan:
-        opinions = await self._opinions(request, features, field_, candidates)
-        ranking = None if request.hints.preferred else field_.rankings.get(features.needs)
+        opinions = await self._opinions(request, features, lineup, candidates)
+        ranking = None if request.hints.preferred else lineup.rankings.get(features.needs)
         if ranking is None or not ranking.holds(candidates, opinions):
             opinions = tuple(self._sound(*opinion, candidates) for opinion in opinions)
             scores = _weighed(opinions, candidates)
-            ranked = _ordered(candidates, scores, field_.order, features.needs, request.hints.preferred)
+            ranked = _ordered(candidates, scores, lineup.order, features.needs, request.hints.preferred)
             ranking = Ranking(candidates, opinions, ranked, scores, _pinned(opinions))
             if not request.hints.preferred:
-                field_.rankings[features.needs] = ranking
+                lineup.rankings[features.needs] = ranking
         return Plan(
             request=request,
             features=features,
@@ -330,12 +330,12 @@ class Planner:
         )
 
     async def _opinions(
-        self, request: ChatRequest, features: Features, field_: Field, candidates: tuple[Candidate, ...]
+        self, request: ChatRequest, features: Features, lineup: Lineup, candidates: tuple[Candidate, ...]
     ) -> tuple[tuple[str, float, Sequence[Score]], ...]:
         if not candidates:
             return ()
-        answers = await self.hooks.collect("score", request, features, candidates, among=field_.strategies)
-        weights = field_.weights
+        answers = await self.hooks.collect("score", request, features, candidates, among=lineup.strategies)
+        weights = lineup.weights
         return tuple([(name := impl.instance.name, weights[name], answer) for impl, answer in answers])
 
     def _sound(

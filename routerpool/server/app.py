@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 from attrs import evolve
 
-from routerpool.errors import RequestError, RouterpoolError
+from routerpool.errors import RequestError, RouterpoolError, defect
 from routerpool.hooks.isolation import locate
 from routerpool.planning.explanation import explain
 from routerpool.router import Router, Source
@@ -38,7 +38,9 @@ OPENAI_PATHS = frozenset(
 )
 """First words of the OpenAI and Anthropic paths that no plugin serves yet: 501, so that a client is told the truth."""
 
-TOLD = ", ".join(f"X-Router-{name}" for name in ("Provider", "Model", "Attempts", "Tried", "Profile", "Request-Id"))
+EXPOSED_HEADERS = ", ".join(
+    f"X-Router-{name}" for name in ("Provider", "Model", "Attempts", "Tried", "Profile", "Request-Id")
+)
 """Our headers, so that a page of an allowed origin may read them."""
 
 
@@ -145,8 +147,7 @@ class Server(Life):
                 raise
             except Exception as error:
                 log.error("%s %s failed: %s", request.method, request.path, locate(error))
-                message = "a defect of routerpool; its log names the place"
-                return error_response(RequestError("internal_error", message), cors)
+                return error_response(defect(), cors)
             if cors and not response.prepared:
                 response.headers.update(cors)
             return response
@@ -165,7 +166,11 @@ class Server(Life):
         origins = self.generation.access.origins
         if origin not in origins and "*" not in origins:
             return {}
-        return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": TOLD, "Vary": "Origin"}
+        return {
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Expose-Headers": EXPOSED_HEADERS,
+            "Vary": "Origin",
+        }
 
     # For those who ask models
 

@@ -10,7 +10,7 @@ from aiohttp import web
 from attrs import evolve
 from multidict import CIMultiDict
 
-from routerpool.engine.handover import OVER, Handover, Told
+from routerpool.engine.handover import HANDOVER_ENDED, AttemptResult, Handover
 from routerpool.errors import RequestError, nearest
 from routerpool.planning.explanation import ranked_rows, veto_rows
 from routerpool.server.life import Life
@@ -26,8 +26,8 @@ WORKER = re.compile("[0-9]{1,4}")
 """How a decision's id names the worker that made it."""
 
 
-WAYS = ("usage", "failure", "answer", "outcome")
-FIELDS = frozenset({"id", "candidate", "first_byte_ms", *WAYS})
+REPORT_KINDS = ("usage", "failure", "answer", "outcome")
+REPORT_FIELDS = frozenset({"id", "candidate", "first_byte_ms", *REPORT_KINDS})
 FAILURE_FIELDS = frozenset({"kind", "status", "headers", "body", "retry_after", "first_byte_sent"})
 
 
@@ -64,10 +64,10 @@ class Decisions:
         for router in (*server.retiring, server.router):  # a decision ends in the generation in which it was made
             handover = router.handovers.find(decision)
             if handover is not None and handover.request.caller.id == caller.id:
-                told, candidate, first_byte_ms = parse_report(body, handover)
-                await router.report(handover, told, candidate=candidate, first_byte_ms=first_byte_ms)
+                result, candidate, first_byte_ms = parse_report(body, handover)
+                await router.report(handover, result, candidate=candidate, first_byte_ms=first_byte_ms)
                 return json_response(reported(handover, self._id(handover)))
-        raise RequestError("not_found", f"no decision {body['id'][:80]!a} is open: {OVER}", param="id")
+        raise RequestError("not_found", f"no decision {body['id'][:80]!a} is open: {HANDOVER_ENDED}", param="id")
 
     def _id(self, handover: Handover) -> str:
         """A decision's id, which also names the worker that made it: only that one can take reports on it."""
@@ -122,76 +122,76 @@ def _json(answer: Answer) -> Any:
         return answer.body.decode("utf-8", "replace")
 
 
-def parse_report(body: Mapping[str, Any], handover: Handover) -> tuple[Told, str | None, float | None]:
+def parse_report(body: Mapping[str, Any], handover: Handover) -> tuple[AttemptResult, str | None, float | None]:
     """What was told, who was asked if somebody else, and when the first byte came; what is wrong is a RequestError."""
     for name in body:
-        if name not in FIELDS:
-            raise _wrong(name, f"is no field of a report{nearest(name, FIELDS)}")
-    given = [name for name in WAYS if body.get(name) is not None]
+        if name not in REPORT_FIELDS:
+            raise _wrong(name, f"is no field of a report{nearest(name, REPORT_FIELDS)}")
+    given = [name for name in REPORT_KINDS if body.get(name) is not None]
     if len(given) != 1:
-        raise RequestError("invalid_request", f"a report says one of {', '.join(WAYS)}")
+        raise RequestError("invalid_request", f"a report says one of {', '.join(REPORT_KINDS)}")
     candidate = body.get("candidate")
     if candidate is not None and not isinstance(candidate, str):
         raise _wrong("candidate", "must be the key of a candidate, such as groq/gpt-oss-120b")
     first = body.get("first_byte_ms")
     if first is not None and (isinstance(first, bool) or not isinstance(first, int | float) or not 0 <= first < 1e9):
         raise _wrong("first_byte_ms", "must be a number of milliseconds")
-    way, told = given[0], body[given[0]]
-    return _failure(told, handover) if way == "failure" else READERS[way](told), candidate, first
+    way, value = given[0], body[given[0]]
+    return _failure(value, handover) if way == "failure" else READERS[way](value), candidate, first
 
 
-def _usage(told: Any) -> Told:
-    usage = read_usage({"usage": told}) if isinstance(told, Mapping) else None
+def _usage(value: Any) -> AttemptResult:
+    usage = read_usage({"usage": value}) if isinstance(value, Mapping) else None
     if usage is None:
         raise _wrong("usage", "must be the usage object of a chat completion")
     return usage
 
 
-def _answer(told: Any) -> Told:
-    if not isinstance(told, Mapping):
+def _answer(value: Any) -> AttemptResult:
+    if not isinstance(value, Mapping):
         raise _wrong("answer", "must be the provider's whole answer, an object")
-    return Answer(status=200, content_type="application/json", body=dumps(told))
+    return Answer(status=200, content_type="application/json", body=dumps(value))
 
 
-def _outcome(told: Any) -> Told:
+def _outcome(value: Any) -> AttemptResult:
     try:
-        return Outcome(told)
+        return Outcome(value)
     except ValueError:
         raise _wrong("outcome", "must be one of " + ", ".join(Outcome)) from None
 
 
-def _failure(told: Any, handover: Handover) -> Told:
+def _failure(value: Any, handover: Handover) -> AttemptResult:
     """A failure by its kind, or by the provider's own answer; in our words, since a host's may quote a prompt."""
-    if not isinstance(told, Mapping) or not FAILURE_FIELDS.issuperset(told):
+    if not isinstance(value, Mapping) or not FAILURE_FIELDS.issuperset(value):
         raise _wrong("failure", "must be an object with some of " + ", ".join(sorted(FAILURE_FIELDS)))
-    sent = told.get("first_byte_sent", False)
+    sent = value.get("first_byte_sent", False)
     if not isinstance(sent, bool):
         raise _wrong("failure.first_byte_sent", "must be true or false")
     if handover.assignment is None:
-        raise RequestError("invalid_request", OVER)
-    name, status, kind = handover.assignment.candidate.provider, told.get("status"), told.get("kind")
+        raise RequestError("invalid_request", HANDOVER_ENDED)
+    name, status, kind = handover.assignment.candidate.provider, value.get("status"), value.get("kind")
     if kind is None and not isinstance(status, bool) and isinstance(status, int) and 100 <= status <= 999:
-        return evolve(handover.assignment.failure(status, _headers(told), _text(told)), first_byte_sent=sent)
+        return evolve(handover.assignment.failure(status, _headers(value), _text(value)), first_byte_sent=sent)
     try:
         kind = FailureKind(str(kind))
     except ValueError:
         raise _wrong("failure", "needs the `status` of the answer, or a `kind` of " + ", ".join(FailureKind)) from None
-    wait = told.get("retry_after")
+    wait = value.get("retry_after")
     if wait is not None and (isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 <= wait < 1e9):
         raise _wrong("failure.retry_after", "must be a number of seconds")
     message = f"{name}: {kind.value}, as its host says"
     return Failure(kind=kind, message=message, retry_after=wait, first_byte_sent=sent)
 
 
-def _headers(told: Mapping[str, Any]) -> Mapping[str, str]:
-    headers = told.get("headers") or {}
+def _headers(value: Mapping[str, Any]) -> Mapping[str, str]:
+    headers = value.get("headers") or {}
     if not isinstance(headers, Mapping) or not all(isinstance(value, str) for value in headers.values()):
         raise _wrong("failure.headers", "must be an object of texts")
     return CIMultiDict(headers)
 
 
-def _text(told: Mapping[str, Any]) -> bytes:
-    body = told.get("body")
+def _text(value: Mapping[str, Any]) -> bytes:
+    body = value.get("body")
     if body is None:
         return b""
     return body.encode("utf-8", "replace") if isinstance(body, str) else dumps(body)

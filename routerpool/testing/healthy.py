@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 from attrs import evolve
 
 from routerpool.testing.answers import DONE, encode, sse
-from routerpool.testing.exchange import JSON, SSE, Exchange
+from routerpool.testing.call import JSON, SSE, UpstreamCall
 from routerpool.testing.registry import fault
 
 __all__ = ["completion", "either", "ok"]
 
 
-async def _send(x: Exchange, events: Sequence[bytes], gap: float = 0.0) -> None:
+async def _send(x: UpstreamCall, events: Sequence[bytes], gap: float = 0.0) -> None:
     await x.head(type_=SSE)
     for index, event in enumerate(events):
         if gap and index:
@@ -23,7 +23,7 @@ async def _send(x: Exchange, events: Sequence[bytes], gap: float = 0.0) -> None:
         await x.chunk(event, last=index == len(events) - 1)
 
 
-async def either(x: Exchange, plain: bytes, events: Sequence[bytes]) -> None:
+async def either(x: UpstreamCall, plain: bytes, events: Sequence[bytes]) -> None:
     """Answer with this body, or with these events where a stream was asked for."""
     if x.stream:
         await _send(x, events)
@@ -31,14 +31,14 @@ async def either(x: Exchange, plain: bytes, events: Sequence[bytes]) -> None:
         await x.whole(200, plain)
 
 
-def completion(x: Exchange, **choice: Any) -> bytes:
+def completion(x: UpstreamCall, **choice: Any) -> bytes:
     plain = x.answer.plain()
     plain["choices"][0] |= choice
     return encode(plain)
 
 
 @fault(both="O")
-async def ok(x: Exchange) -> None:
+async def ok(x: UpstreamCall) -> None:
     """The healthy answer."""
     if x.stream:
         await _send(x, x.answer.stream(x.include_usage), x.pace)
@@ -47,14 +47,14 @@ async def ok(x: Exchange) -> None:
 
 
 @fault("slow:0.3", both="O", takes=float)
-async def slow(x: Exchange) -> None:
+async def slow(x: UpstreamCall) -> None:
     """Healthy, but the first byte comes after this many seconds."""
     await x.pause(x.arg)
     await ok(x)
 
 
 @fault("paced:0.05", both="O", takes=float)
-async def paced(x: Exchange) -> None:
+async def paced(x: UpstreamCall) -> None:
     """Healthy, with this many seconds between two events, or between the quarters of a plain body."""
     if x.stream:
         await _send(x, x.answer.stream(x.include_usage), x.arg)
@@ -69,13 +69,13 @@ async def paced(x: Exchange) -> None:
 
 
 @fault("long:200", both="O", takes=int, text=lambda _, words: " ".join(f"w{n}" for n in range(words)))
-async def long(x: Exchange) -> None:
+async def long(x: UpstreamCall) -> None:
     """Healthy, with this many content events."""
     await ok(x)
 
 
 @fault("ssesplit:1", "ssesplit:7", "ssesplit:200", both="O", takes=int)
-async def ssesplit(x: Exchange) -> None:
+async def ssesplit(x: UpstreamCall) -> None:
     """Healthy; the body arrives in two pieces, cut at this byte offset."""
     body = x.answer.body(x.stream, x.include_usage)
     await x.head()
@@ -85,7 +85,7 @@ async def ssesplit(x: Exchange) -> None:
 
 
 @fault(both="O")
-async def ssebytes(x: Exchange) -> None:
+async def ssebytes(x: UpstreamCall) -> None:
     """Healthy; every byte of the body is a chunk of its own."""
     await x.head()
     for byte in x.answer.body(x.stream, x.include_usage):
@@ -121,7 +121,7 @@ STYLES = {
     takes=STYLES.__getitem__,
     text=lambda text, style: text + style.mark,
 )
-async def ssestyle(x: Exchange) -> None:
+async def ssestyle(x: UpstreamCall) -> None:
     """Healthy events in another permitted way of writing them: ends of lines, comments, fields, characters."""
     if not x.stream:
         await ok(x)
@@ -130,7 +130,7 @@ async def ssestyle(x: Exchange) -> None:
 
 
 @fault("enc:gzip", "enc:deflate", both="O", takes={"gzip": 31, "deflate": 15}.__getitem__)
-async def enc(x: Exchange) -> None:
+async def enc(x: UpstreamCall) -> None:
     """Healthy, compressed whether or not the client offered it."""
     coder = zlib.compressobj(wbits=x.arg)
     await x.head(headers=[("content-encoding", "gzip" if x.arg == 31 else "deflate")])
@@ -140,7 +140,7 @@ async def enc(x: Exchange) -> None:
 
 
 @fault(both="O")
-async def headers(x: Exchange) -> None:
+async def headers(x: UpstreamCall) -> None:
     """Healthy, with headers that are between the provider and its client only and must not travel on."""
     private = [("set-cookie", "upstream=1; Path=/"), ("server", "upstream"), ("alt-svc", 'h3=":443"')]
     body = x.answer.body(x.stream, x.include_usage)
@@ -148,27 +148,27 @@ async def headers(x: Exchange) -> None:
 
 
 @fault(both="O")
-async def usagenull(x: Exchange) -> None:
+async def usagenull(x: UpstreamCall) -> None:
     """Healthy, but it never says what it used."""
     plain = encode(x.answer.plain() | {"usage": None})
     await either(x, plain, x.answer.stream(include_usage=False))
 
 
 @fault(both="O", text=lambda *_: "")
-async def lengthempty(x: Exchange) -> None:
+async def lengthempty(x: UpstreamCall) -> None:
     """No text and the finish reason `length`: legitimate where all tokens went into reasoning."""
     x.answer = evolve(x.answer, text="", finish="length", call=None)
     await ok(x)
 
 
 @fault(stream="O")
-async def nofinish_done(x: Exchange) -> None:
+async def nofinish_done(x: UpstreamCall) -> None:
     """Content and `[DONE]` without a finish reason; in a plain answer it is null."""
     events = [sse(x.answer.opening()), *map(sse, x.answer.contents()), DONE]
     await either(x, completion(x, finish_reason=None), events)
 
 
 @fault(stream="O")
-async def finish_nodone(x: Exchange) -> None:
+async def finish_nodone(x: UpstreamCall) -> None:
     """Content and a finish reason, then the stream ends without `[DONE]`; a plain answer is healthy."""
     await either(x, x.answer.body(False), x.answer.stream(x.include_usage)[:-1])

@@ -14,11 +14,11 @@ from typing import Any
 from attrs import define, evolve, frozen
 
 from routerpool.testing.answers import DONE, Answer, call_wanted, encode
-from routerpool.testing.exchange import JSON, Exchange
+from routerpool.testing.call import JSON, UpstreamCall
 from routerpool.testing.healthy import either
 from routerpool.testing.registry import Fault
 
-__all__ = ["Message", "MessagesExchange", "messages_error"]
+__all__ = ["Message", "MessagesCall", "messages_error"]
 
 STOPS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 
@@ -144,7 +144,7 @@ def _call_wanted(body: Any) -> tuple[str, str] | None:
 
 
 @define(eq=False)
-class MessagesExchange(Exchange):
+class MessagesCall(UpstreamCall):
     """One request to `/v1/messages` in a fault's hands."""
 
     speaking: bool = False
@@ -199,27 +199,27 @@ def _error_in(body: bytes) -> str | None:
 # Faults that are made of OpenAI's choices, in this wire
 
 
-async def _nochoices(x: Exchange) -> None:
+async def _nochoices(x: UpstreamCall) -> None:
     """200 whose message has no content at all."""
     plain = x.answer.plain()
     plain.pop("content")
     await either(x, encode(plain), [event(x.answer.opening()), event({"type": "message_stop"})])
 
 
-async def _nullcontent(x: Exchange) -> None:
+async def _nullcontent(x: UpstreamCall) -> None:
     """200 with no block, and the stop reason `end_turn`."""
     x.answer = evolve(x.answer, text="", call=None)
     ends = [x.answer.chunk({}, "stop"), {"type": "message_stop"}]
     await either(x, encode(x.answer.plain()), [event(x.answer.opening()), *map(event, ends)])
 
 
-async def _nofinish(x: Exchange) -> None:
+async def _nofinish(x: UpstreamCall) -> None:
     """Content and `message_stop` without a stop reason."""
     plain = encode(x.answer.plain() | {"stop_reason": None})
     await either(x, plain, [*map(event, (x.answer.opening(), *x.answer.contents())), DONE])
 
 
-OWN: Mapping[str, Callable[[Exchange], Awaitable[None]]] = {
+OWN: Mapping[str, Callable[[UpstreamCall], Awaitable[None]]] = {
     "nochoices": _nochoices,
     "nullcontent": _nullcontent,
     "nofinish_done": _nofinish,

@@ -13,11 +13,11 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from routerpool.testing.exchange import Exchange
+from routerpool.testing.call import UpstreamCall
 
 __all__ = ["FAULTS", "Fault", "fault", "fault_of", "faults_of_class"]
 
-Play = Callable[[Exchange], Awaitable[None]]
+Play = Callable[[UpstreamCall], Awaitable[None]]
 
 
 def _nothing(text: str) -> None:

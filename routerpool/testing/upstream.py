@@ -26,16 +26,16 @@ from urllib.parse import unquote, urlsplit
 from attrs import define, field
 
 from routerpool.testing.answers import CREATED, Answer, call_wanted, encode, openai_error
+from routerpool.testing.call import BadRequest, Connection, Gone, Reader, Received, UpstreamCall, read_request
 from routerpool.testing.certificate import server_context
-from routerpool.testing.exchange import BadRequest, Connection, Exchange, Gone, Reader, Received, read_request
 from routerpool.testing.faults import fault_of
-from routerpool.testing.messages import MessagesExchange
+from routerpool.testing.messages import MessagesCall
 
 __all__ = ["Received", "Seen", "Upstream"]
 
 MODELS = ("m1", "m2")
 
-CHATS: Mapping[str, type[Exchange]] = {"POST /v1/chat/completions": Exchange, "POST /v1/messages": MessagesExchange}
+CHATS: Mapping[str, type[UpstreamCall]] = {"POST /v1/chat/completions": UpstreamCall, "POST /v1/messages": MessagesCall}
 """The requests for an answer, and the wire format that each is answered in."""
 
 
@@ -350,7 +350,7 @@ class Upstream:
         wire = CHATS.get(f"{received.method} {path}")
         received.chat = wire is not None
         self._record(provider, received, connection)
-        exchange = (wire or Exchange)(received, connection, provider.answer(received.model, "ok", received.json))
+        exchange = (wire or UpstreamCall)(received, connection, provider.answer(received.model, "ok", received.json))
         exchange.pace, exchange.elsewhere = provider.pace, self.base_url("evil")
         try:
             if received.chat:
@@ -381,7 +381,7 @@ class Upstream:
             seen.connections += 1
             seen.open += 1
 
-    async def _chat(self, provider: _Provider, x: Exchange) -> None:
+    async def _chat(self, provider: _Provider, x: UpstreamCall) -> None:
         try:
             fault = fault_of(x.received.fault)
         except ValueError as error:
@@ -395,7 +395,7 @@ class Upstream:
             return
         x.answer = provider.answer(x.received.model, fault.label, x.received.json)
         x.arg = fault.arg
-        await (x.play(fault) if isinstance(x, MessagesExchange) else fault.play(x))
+        await (x.play(fault) if isinstance(x, MessagesCall) else fault.play(x))
 
 
 async def _either_event(*events: asyncio.Event) -> None:
@@ -407,7 +407,7 @@ async def _either_event(*events: asyncio.Event) -> None:
             wait.cancel()
 
 
-async def _send(x: Exchange, status: int, payload: Any) -> None:
+async def _send(x: UpstreamCall, status: int, payload: Any) -> None:
     if isinstance(payload, str):
         await x.whole(status, payload.encode(), "text/plain; charset=utf-8")
     else:

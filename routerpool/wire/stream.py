@@ -36,7 +36,7 @@ class State(Enum):
 
 BEGUN = (State.READY, State.OPEN)
 
-HOLE = b'"content":"'
+CONTENT_MARK = b'"content":"'
 TEMPLATES = 3
 """How many templates are tried on one stream; a provider that changes more than the text with each chunk has none."""
 
@@ -305,9 +305,9 @@ class Template:
     @classmethod
     def of(cls, event: bytes) -> Template | None:
         """The template of a plain chunk, if its text stands where it is expected, and only there."""
-        start = event.find(HOLE) + len(HOLE)
+        start = event.find(CONTENT_MARK) + len(CONTENT_MARK)
         end = event.find(b'"', start)
-        if start < len(HOLE) or end < 0 or not event.endswith(b"}\n\n") or b"\n" in event[:-2]:
+        if start < len(CONTENT_MARK) or end < 0 or not event.endswith(b"}\n\n") or b"\n" in event[:-2]:
             return None
         template = cls(event[:start], event[end:])
         try:

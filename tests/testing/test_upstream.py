@@ -19,7 +19,7 @@ import aiohttp
 import pytest
 from attrs import evolve
 
-from routerpool.testing.exchange import Exchange
+from routerpool.testing.call import UpstreamCall
 from routerpool.testing.faults import FAULTS, fault_of, faults_of_class
 from routerpool.testing.retry_after import RETRY_AFTER_FORMS
 from routerpool.testing.upstream import Upstream
@@ -1008,7 +1008,7 @@ def test_stop_ends_every_kind_of_waiting_without_counting_it_as_the_clients_leav
 
 
 def test_stop_ends_a_fault_that_waits_for_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def sleep(_: Exchange) -> None:
+    async def sleep(_: UpstreamCall) -> None:
         await asyncio.sleep(3600)
 
     async def main() -> None:

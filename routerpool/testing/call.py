@@ -22,7 +22,7 @@ from attrs import define, field
 
 from routerpool.testing.answers import Answer, sse
 
-__all__ = ["BadRequest", "Connection", "Exchange", "Gone", "Head", "Reader", "Received", "read_request"]
+__all__ = ["BadRequest", "Connection", "Gone", "Head", "Reader", "Received", "UpstreamCall", "read_request"]
 
 JSON = "application/json"
 SSE = "text/event-stream"
@@ -110,7 +110,7 @@ class Connection:
 
 
 @define(eq=False)
-class Exchange:
+class UpstreamCall:
     """One request in a fault's hands.
 
     A fault that returns before the answer's end leaves the client with a closed connection. Every sending or waiting
