@@ -874,9 +874,9 @@ async def test_a_stated_wait_is_told_truly() -> None:
 
 
 def test_the_headers_a_page_may_read_are_those_we_send() -> None:
-    from routerpool.server.app import TOLD
+    from routerpool.server.app import EXPOSED_HEADERS
 
-    sent: Mapping[str, Any] = dict.fromkeys(TOLD.split(", "))
+    sent: Mapping[str, Any] = dict.fromkeys(EXPOSED_HEADERS.split(", "))
     assert set(sent) == {
         f"X-Router-{name}" for name in ["Provider", "Model", "Attempts", "Tried", "Profile", "Request-Id"]
     }
