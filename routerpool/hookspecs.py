@@ -130,6 +130,10 @@ def register_routes() -> Iterable[web.AbstractRouteDef]:
 def register_commands() -> Iterable[click.Command]:
     """Name the commands that this plugin adds to the command line.
 
+    They are there where the plugin is switched on. With `always_commands = True` in its class they are there whatever
+    plugins a file names, unless it says `enabled: false`: the plugin is then made without options. The line stands in
+    the module that the entry point names, since only plugins whose module holds it are imported for this.
+
     When: when a command line is read that needs the plugins' commands, before any router is made.
     Order: all are collected; two commands of one name are an error, two groups are joined.
     Fault: leaves this plugin's commands out, and says so.

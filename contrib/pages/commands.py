@@ -13,13 +13,13 @@ from routerpool.cli.commands import cli
 from routerpool.config.document import Problems
 from routerpool.config.sections import PluginEntry
 from routerpool.hooks.calling import Hooks
-from routerpool.hooks.loading import make
+from routerpool.hooks.loading import ALWAYS, make
 
 __all__ = ["commands_page"]
 
 ABOUT = """
 `routerpool --help` lists these, and `--help` behind a command tells the same as here. A plugin's commands are there
-where the plugin is switched on.
+where the plugin is switched on, some wherever it is installed.
 """
 
 
@@ -27,12 +27,14 @@ def commands_page() -> str:
     """The page."""
     ours = click.Context(cli, info_name="routerpool")
     found = [*_commands(cli, ours, ""), *_of_plugins(ours)]
+    always = {plugin.name for plugin in shipped() if getattr(plugin.plugin, ALWAYS, False)}
     rows = [(f"[`{path}`]({anchor(path)})", paragraphs(_help(command))[0]) for path, _, command, _ in found]
     parts = ["# Commands", prose(ABOUT), _options(cli, ours), table(("command", "what it does"), rows)]
     for path, context, command, owner in found:
         parts += [f"## {path}", f"`{' '.join([path, *command.collect_usage_pieces(context)])}`", prose(_help(command))]
         if owner:
-            parts.append(f"It comes with the plugin [`{owner}`](plugins.md{anchor(owner)}).")
+            where = ", and is there whatever plugins a configuration names" if owner in always else ""
+            parts.append(f"It comes with the plugin [`{owner}`](plugins.md{anchor(owner)}){where}.")
         parts.append(_options(command, context))
     return "\n\n".join(part for part in parts if part) + "\n"
 

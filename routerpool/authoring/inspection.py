@@ -26,7 +26,7 @@ from routerpool.config.shape import keys_of
 from routerpool.errors import PluginError, nearest
 from routerpool.hooks.calling import HOOKS, Hooks
 from routerpool.hooks.compatibility import Leaving, supported
-from routerpool.hooks.loading import Installed, Instance, make, offers
+from routerpool.hooks.loading import ALWAYS, Installed, Instance, make, offers
 from routerpool.hookspecs import PROJECT
 from routerpool.privacy.scanning import TextScanner
 from routerpool.types import Level, Report
@@ -57,7 +57,7 @@ def examine_plugin(name: str, config: Config | None = None) -> list[Report]:
         told = f"{found[0].distribution} {found[0].version} fails to import: {type(error).__name__}: {error}"
         reports.append(_error(told, f"`python -c 'import {found[0].entry_point.module}'` shows where"))
     else:
-        reports += faults_of(plugin)
+        reports += [*faults_of(plugin), *_always(found[0], plugin)]
         if not _broken(reports):
             reports += _at_work(found[0], config, {offer.name: offer for offer in known})
     told = f"{name} of {found[0].distribution} {found[0].version}"
@@ -153,6 +153,20 @@ def _promises(plugin: type) -> Iterator[Report]:
         yield _note(
             "it does not say which routerpool it is for", f'write `requires_core = "{supported()}"` in the class'
         )
+
+
+def _always(offer: Installed, plugin: type) -> Iterator[Report]:
+    """Whether commands that are to be there in any case can be."""
+    if not getattr(plugin, ALWAYS, False):
+        return
+    if not hasattr(getattr(plugin, "register_commands", None), f"{PROJECT}_impl"):
+        yield _warning(f"it says {ALWAYS} and registers no command", "answer register_commands, or take the line away")
+    elif not offer.mentions(ALWAYS):
+        where = f"{offer.entry_point.module} does not hold the line, which is looked for without importing anything"
+        yield _warning(f"it says {ALWAYS}, and nobody hears it: {where}", "write it in the class of the entry point")
+    elif not make([PluginEntry(name=offer.name, use=offer.name)], Problems(), {offer.name: offer}):
+        text = f"it says {ALWAYS}, and cannot be made without options"
+        yield _warning(text, "give every option of its Config a default")
 
 
 def _options(plugin: type) -> Iterator[Report]:

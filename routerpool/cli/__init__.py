@@ -2,13 +2,13 @@
 
 In: arguments. Out: text for people, or JSON with `--json`, and an exit code.
 
-`commands` are the core's own, `groups` lets plugins add theirs, `client` are those that ask a server or a router of the
-moment, `terminal` writes for people, `doctor` says what is missing, and `init` writes a configuration; `demo`
-shows all of it at work.
+`commands` are the core's own, `groups` lets plugins add theirs and `additions` finds these, `client` are those that ask
+a server or a router of the moment, `terminal` writes for people, `doctor` says what is missing, and `init` writes a
+configuration.
 """
 
-from routerpool.cli.client import Target, config_options
+from routerpool.cli.client import Target, config_options, events, json_option
 from routerpool.cli.commands import cli, main
-from routerpool.cli.terminal import printable
+from routerpool.cli.terminal import explained, printable
 
-__all__ = ["Target", "cli", "config_options", "main", "printable"]
+__all__ = ["Target", "cli", "config_options", "events", "explained", "json_option", "main", "printable"]

@@ -371,16 +371,6 @@ def _tell(ctx: click.Context, found: Iterable[Report], as_json: bool) -> None:
         ctx.exit(1)
 
 
-@cli.command("demo")
-@click.option("--yes", is_flag=True, help="Do not wait for Enter between the steps.")
-@json_option
-def demo_command(yes: bool, as_json: bool) -> None:
-    """Take a tour: real requests to simulated providers, with what is decided and why."""
-    from routerpool.cli import demo
-
-    demo.tour(pause=sys.stdin.isatty() and sys.stdout.isatty() and not (yes or as_json), as_json=as_json)
-
-
 def main() -> None:
     """What the `routerpool` command runs."""
     for stream in (sys.stdout, sys.stderr):

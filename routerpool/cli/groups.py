@@ -9,16 +9,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from routerpool.cli import terminal
 from routerpool.cli.client import Target
 from routerpool.errors import ConfigError, PluginError, RouterpoolError, nearest
-
-if TYPE_CHECKING:
-    from routerpool.hooks.loading import Instance
 
 __all__ = ["Commands", "Failed", "Root"]
 
@@ -133,7 +130,9 @@ def _additions(group: Commands, ctx: click.Context) -> Mapping[str, click.Comman
     """What plugins add to this group of ours, by name."""
     meta = ctx.find_root().meta
     if "routerpool.commands" not in meta:
-        meta["routerpool.commands"] = _offered(_target(ctx), _notes(ctx))
+        from routerpool.cli import additions
+
+        meta["routerpool.commands"] = additions.offered(_target(ctx), _notes(ctx))
     offered: list[tuple[str, click.Command]] = meta["routerpool.commands"]
     if ctx.parent is None:
         return _joined(offered, group.commands)
@@ -164,40 +163,3 @@ def _joined(
             both = [(owners[name], c) for c in _inner(other)] + [(who, c) for c in _inner(command)]
             found[name] = click.Group(name, commands=_joined(both, {}), help=other.help)
     return found
-
-
-def _offered(target: Target, notes: list[str]) -> list[tuple[str, click.Command]]:
-    """The commands of the enabled plugins and who brings them. What is broken is left out and noted."""
-    from routerpool.config.reading import PluginEntry, Problems, load
-    from routerpool.hooks.calling import Hooks
-    from routerpool.hooks.detection import default_plugins
-    from routerpool.hooks.loading import installed, make
-
-    try:
-        config, _ = load(target.config, env_file=target.env_file)
-        known = installed()
-    except RouterpoolError as error:
-        notes.append(str(error))
-        return []
-    entries: Iterable[PluginEntry] = config.plugins
-    if config.path is None:
-        entries = [PluginEntry(name=name, use=name) for name in default_plugins(known)]
-    problems = Problems()
-    offered = []
-    for instance in make(entries, problems, known):
-        try:
-            commands = Hooks.of([instance]).gather("register_commands")
-            for _, command in commands:
-                if not isinstance(command, click.Command):
-                    raise PluginError(f"it registers something that is no command: {type(command).__name__}")
-        except Exception as error:
-            notes.append(f"{instance.name} of {instance.distribution}: {type(error).__name__}: {error}")
-        else:
-            offered += [(_name(instance), command) for _, command in commands]
-    if problems:
-        notes.append("the configuration has mistakes; `routerpool config check` names them")
-    return offered
-
-
-def _name(instance: Instance) -> str:
-    return f"{instance.name} ({instance.distribution} {instance.version})"

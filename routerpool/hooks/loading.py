@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import EntryPoint, distributions
+from importlib.util import find_spec
 from math import inf
 from typing import Any
 
@@ -17,7 +19,10 @@ from routerpool.errors import PluginError, nearest
 from routerpool.hooks.compatibility import unmet
 from routerpool.hookspecs import PROJECT
 
-__all__ = ["Installed", "Instance", "installed", "make", "offers"]
+__all__ = ["ALWAYS", "Installed", "Instance", "installed", "make", "offers"]
+
+ALWAYS = "always_commands"
+"""The attribute of a class whose commands are there whatever a configuration names."""
 
 
 @frozen
@@ -44,6 +49,27 @@ class Installed:
     def found(self) -> Any:
         """What the entry point names."""
         return self.entry_point.load()
+
+    def mentions(self, word: str) -> bool:
+        """Whether the source of its module holds this word, read without importing it; True where there is none."""
+        module = self.entry_point.module
+        try:
+            spec = _found(module)
+            read = getattr(spec and spec.loader, "get_source", lambda _: None)
+            text = read(module) if spec else ""
+        except (ImportError, SyntaxError, ValueError):
+            return True
+        return text is None or word in text
+
+    @property
+    def always(self) -> bool:
+        """Whether its commands are there whatever a configuration names; only a module that says so is imported."""
+        if not self.mentions(ALWAYS):
+            return False
+        try:
+            return bool(getattr(self.load(), ALWAYS, False))
+        except (Exception, SystemExit):  # who makes it is told why
+            return True
 
 
 @define
@@ -83,6 +109,17 @@ class Instance:
             "slow": self.slow,
             "last_fault": self.last_fault,
         }
+
+
+def _found(module: str) -> ModuleSpec | None:
+    """The module's spec; `find_spec` would import the packages around it."""
+    top, *inner = module.split(".")
+    spec = find_spec(top)
+    for name in inner:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        spec = PathFinder.find_spec(f"{spec.name}.{name}", spec.submodule_search_locations)
+    return spec
 
 
 def installed() -> dict[str, Installed]:

@@ -32,6 +32,8 @@ def status(self):
     return {"fine": True}
 """
 
+OPTIONS = GOOD + "@frozen\nclass Config:\n    tag: str\ndef __init__(self, config): ..."
+
 
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
@@ -145,6 +147,18 @@ DOUBTFUL = {
         GOOD + "@hookimpl\ndef classify(self, features): return features.raised(Privacy.SECRET)",
         "is not `required`",
     ),
+    "commands in any case, and none": (
+        GOOD + "always_commands = True",
+        "says always_commands and registers no command",
+    ),
+    "commands in any case, where nobody looks": (
+        "class Plugin:\n    @hookimpl\n    def register_commands(self): ...\nsetattr(Plugin, 'always_' 'commands', 1)",
+        "says always_commands, and nobody hears it",
+    ),
+    "commands in any case, of what needs options": (
+        OPTIONS + "\nalways_commands = True\n@hookimpl\ndef register_commands(self): return []",
+        "says always_commands, and cannot be made without options",
+    ),
     "no summary": (GOOD, "it has no summary"),
     "no licence": (GOOD, "it has no licence"),
     "no README": (GOOD, "it has no README"),
@@ -217,8 +231,6 @@ def test_a_name_that_nobody_offers_says_the_nearest_and_how_to_offer_it(shelf: S
 
 
 # What a configuration says
-
-OPTIONS = GOOD + "@frozen\nclass Config:\n    tag: str\ndef __init__(self, config): ..."
 
 
 def test_an_option_that_the_plugin_does_not_have_is_an_error(shelf: Shelf) -> None:

@@ -114,7 +114,7 @@ def test_every_command_that_prints_can_print_json() -> None:
             yield command
 
     commands = list(walk(cli))
-    assert len(commands) == 14
+    assert len(commands) == 13
     assert [c.name for c in commands if not any("--json" in param.opts for param in c.params)] == []
 
 
@@ -518,7 +518,7 @@ def test_serve_says_why_it_cannot_listen() -> None:
     assert run("serve", "--host", "0.0.0.0", "--port", "0").exit_code == 2
 
 
-# Doctor and the tour
+# Doctor
 
 
 def test_doctor_reports_keys_and_ends_with_1_where_nothing_can_answer() -> None:
@@ -585,36 +585,6 @@ def test_doctor_asks_loopback_and_tells_a_refused_key(tmp_path: Path) -> None:
     assert "mend LAB_KEY" in result.stdout
     assert "open answers, but lists no models (404)" in result.stdout
     assert "hunter2" not in result.stdout
-
-
-def test_the_tour_sends_real_requests_and_shows_what_was_decided() -> None:
-    command = [sys.executable, "-m", "routerpool", "demo"]
-    text = subprocess.run([*command, "--yes"], check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert text.stderr == ""
-    assert "X-Router-Tried: brook/brook-large:rate_limited" in text.stdout
-    assert "–  brook/brook-large  cooldown:" in text.stdout
-    told = json.loads(subprocess.run([*command, "--json"], check=True, capture_output=True, text=True).stdout)
-    plain, fallback, private, why, stream, bench = (step["requests"] for step in told["steps"])
-    assert plain[0]["status"] == 200
-    assert plain[0]["headers"]["X-Router-Attempts"] == "1"
-    assert fallback[0]["headers"]["X-Router-Tried"] == "brook/brook-large:rate_limited"
-    assert fallback[0]["headers"]["X-Router-Provider"] == "cedar"
-    assert private[0]["headers"]["X-Router-Provider"] == "home"
-    assert (private[1]["status"], private[1]["answer"]["error"]["code"]) == (403, "privacy_blocked")
-    assert {veto["code"] for veto in why[0]["answer"]["vetoes"]} == {"cooldown"}
-    assert {veto["code"] for veto in why[1]["answer"]["vetoes"]} == {"privacy"}
-    assert why[0]["answer"]["ranked"][0]["strategies"]["free_first"]["terms"]
-    assert stream[0]["answer"]["events"] > 5
-    assert all("X-Router-Tried" not in request["headers"] for request in bench[:3])
-    cooldowns = [entry for plugin in bench[3]["answer"]["plugins"] for entry in plugin["status"].get("cooldowns", ())]
-    assert [entry["key"] for entry in cooldowns] == ["brook/brook-large"]
-
-
-def test_the_tour_names_the_plugins_it_misses(shelf: Shelf) -> None:
-    shelf.put("sandbox", "pass")
-    result = run("demo", "--yes")
-    assert result.exit_code == 1
-    assert "free_first, breaker" in result.stderr
 
 
 # What a terminal shows

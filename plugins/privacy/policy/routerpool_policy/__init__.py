@@ -113,6 +113,7 @@ class Policy:
 
     Config = PolicyConfig
     required = True
+    always_commands = True
 
     def __init__(self, config: PolicyConfig | None = None) -> None:
         self.config = config or PolicyConfig()

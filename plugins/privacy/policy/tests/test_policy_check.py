@@ -219,15 +219,33 @@ def test_a_scanner_that_fails_is_exit_code_2_and_no_clean_bill() -> None:
     assert "a.txt" in result.stderr
 
 
-def test_nothing_that_scans_is_exit_code_2() -> None:
+@pytest.mark.parametrize("named", ["policy: {}, sandbox: {}", "sandbox: {}"])
+def test_nothing_that_scans_is_exit_code_2(named: str) -> None:
     Path("a.txt").write_text(MARKER)
-    Path("routerpool.yaml").write_text("plugins: {policy: {}, sandbox: {}}")
+    Path("routerpool.yaml").write_text(f"plugins: {{{named}}}")
     result = CliRunner().invoke(cli, ["scan", "a.txt"])
     assert result.exit_code == 2
-    assert "secrets" in result.stderr
+    assert "put `secrets: {}` under `plugins:`" in result.stderr
 
-    Path("routerpool.yaml").write_text("plugins: {policy: {nonsense: 1}}")
-    assert CliRunner().invoke(cli, ["scan", "a.txt"]).exit_code == 2
+
+@pytest.mark.parametrize(
+    "text", ["plugins: {policy: {nonsense: 1}}", "plugins: {secrets: {nonsense: 1}}", "plugins: ["]
+)
+def test_a_configuration_with_mistakes_is_exit_code_2_and_names_them(text: str) -> None:
+    Path("a.txt").write_text(MARKER)
+    Path("routerpool.yaml").write_text(text)
+    result = CliRunner().invoke(cli, ["scan", "a.txt"])
+    assert result.exit_code == 2
+    assert "routerpool.yaml:" in result.stderr
+
+
+@pytest.mark.usefixtures("birds")
+def test_scan_is_there_whatever_a_file_names() -> None:
+    Path("a.txt").write_text(MARKER)
+    Path("routerpool.yaml").write_text("plugins: {birds: {}}")
+    result = CliRunner().invoke(cli, ["scan", "a.txt"])
+    assert (result.exit_code, result.stdout.partition(": ")[0]) == (1, "a.txt:1:1")
+    assert "Look for secrets" in CliRunner().invoke(cli, ["--help"]).output
 
 
 def test_scan_holds_files_against_the_rules_of_the_policy() -> None:

@@ -1,6 +1,7 @@
 """`routerpool demo`: a tour that sends real requests over HTTP to a real router over simulated providers.
 
-Nothing that is shown is written here: headers, answers, plans and cooldowns are read from what the router said.
+Nothing that is shown is written here: headers, answers, plans and cooldowns are read from what the router said. What
+brings aiohttp is imported when the tour begins, since `routerpool --help` makes this command.
 """
 
 from __future__ import annotations
@@ -8,22 +9,22 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import aiohttp
 import click
-from aiohttp import web
 from attrs import define, field
 
-from routerpool.cli import terminal
-from routerpool.cli.client import events
-from routerpool.errors import PluginError
-from routerpool.hooks.loading import installed
-from routerpool.server.app import create_app
+from routerpool import PluginError
+from routerpool.cli import events, explained, json_option, printable
+from routerpool.hooks import installed
 
-__all__ = ["HOUSE", "tour"]
+if TYPE_CHECKING:
+    import aiohttp
+
+__all__ = ["HOUSE", "demo_command", "tour"]
 
 NEEDED: Final = ("sandbox", "free_first", "breaker")
 
@@ -95,7 +96,7 @@ class Tour:
                     count += bool(word)
                     words += word
                     if not self.quiet:
-                        click.echo(terminal.printable(word), nl=False)
+                        click.echo(printable(word), nl=False)
             self.say()
             self._remember(CHAT, body, response, {"text": words, "events": count})
         self.say(f"   … in {count} events, each passed on as it came.")
@@ -112,7 +113,7 @@ class Tour:
         self.say(f"   {response.status} {response.reason}")
         for name, value in response.headers.items():
             if name.startswith("X-Router-"):
-                self.say(terminal.printable(f"   {name}: {value}"))
+                self.say(printable(f"   {name}: {value}"))
 
     def _remember(self, path: str, body: Any, response: aiohttp.ClientResponse, answer: Any) -> None:
         headers = {name: value for name, value in response.headers.items() if name.startswith("X-Router-")}
@@ -136,7 +137,7 @@ def _chat(text: str, **more: Any) -> dict[str, Any]:
 
 def _text(answer: Mapping[str, Any]) -> str:
     choices = answer.get("choices") or [{}]
-    return terminal.printable(str((choices[0].get("message") or {}).get("content") or answer.get("error")))
+    return printable(str((choices[0].get("message") or {}).get("content") or answer.get("error")))
 
 
 async def _plain(tour: Tour) -> None:
@@ -158,7 +159,7 @@ async def _fallback(tour: Tour) -> None:
     answer = await tour.ask(CHAT, _chat("Is anybody there?", model="routerpool/tour"))
     tour.say(f"   {_text(answer)}")
     told = tour.told()
-    tour.say(terminal.printable(f"   → {told.get('X-Router-Tried')}, then {told.get('X-Router-Provider')} answered."))
+    tour.say(printable(f"   → {told.get('X-Router-Tried')}, then {told.get('X-Router-Provider')} answered."))
 
 
 async def _private(tour: Tour) -> None:
@@ -169,10 +170,10 @@ async def _private(tour: Tour) -> None:
     body = _chat("My diary: …", model="routerpool/tour", router={"privacy": "private"})
     answer = await tour.ask(CHAT, body)
     tour.say(f"   {_text(answer)}")
-    tour.say(terminal.printable(f"   → {tour.told().get('X-Router-Provider')} answered."))
+    tour.say(printable(f"   → {tour.told().get('X-Router-Provider')} answered."))
     refused = await tour.ask(CHAT, {**body, "model": "cedar/cedar-large"})
     tour.say("   Asked for a remote model by name, the router refuses rather than downgrade in silence:")
-    tour.say(f"   {terminal.printable(str((refused.get('error') or {}).get('message') or _text(refused)))}")
+    tour.say(f"   {printable(str((refused.get('error') or {}).get('message') or _text(refused)))}")
 
 
 async def _why(tour: Tour) -> None:
@@ -182,7 +183,7 @@ async def _why(tour: Tour) -> None:
     )
     for body in (_chat("Is anybody there?"), _chat("My diary: …", router={"privacy": "private"})):
         plan = await tour.ask("/v1/router/explain", body)
-        tour.lines(terminal.explained(plan))
+        tour.lines(explained(plan))
 
 
 async def _stream(tour: Tour) -> None:
@@ -199,12 +200,12 @@ async def _bench(tour: Tour) -> None:
         await tour.ask(CHAT, _chat("Again?", model="routerpool/tour"), quietly=True)
         told = tour.told()
         tried = told.get("X-Router-Tried", "nobody else")
-        tour.say(terminal.printable(f"   {told.get('X-Router-Provider')} answered, tried before: {tried}"))
+        tour.say(printable(f"   {told.get('X-Router-Provider')} answered, tried before: {tried}"))
     status = await tour.ask("/v1/router/status")
     for plugin in status["plugins"]:
         for cooldown in plugin["status"].get("cooldowns", ()):
             line = f"{cooldown['key']} rests for {cooldown['seconds']:.0f} s more: {cooldown['source']}"
-            tour.say(terminal.printable(f"   → {line}"))
+            tour.say(printable(f"   → {line}"))
 
 
 STEPS: Final[tuple[Callable[[Tour], Coroutine[Any, Any, None]], ...]] = (
@@ -219,6 +220,11 @@ STEPS: Final[tuple[Callable[[Tour], Coroutine[Any, Any, None]], ...]] = (
 
 @asynccontextmanager
 async def _house(quiet: bool) -> AsyncIterator[Tour]:
+    import aiohttp
+    from aiohttp import web
+
+    from routerpool import create_app
+
     async with AsyncExitStack() as stack:
         runner = web.AppRunner(create_app(HOUSE), access_log=None, handle_signals=False, shutdown_timeout=1.0)
         stack.push_async_callback(runner.cleanup)
@@ -227,6 +233,14 @@ async def _house(quiet: bool) -> AsyncIterator[Tour]:
         timeout = aiohttp.ClientTimeout(total=60)
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
         yield Tour(f"http://127.0.0.1:{runner.addresses[0][1]}", session, quiet)
+
+
+@click.command("demo")
+@click.option("--yes", is_flag=True, help="Do not wait for Enter between the steps.")
+@json_option
+def demo_command(yes: bool, as_json: bool) -> None:
+    """Take a tour: real requests to simulated providers, with what is decided and why."""
+    tour(pause=sys.stdin.isatty() and sys.stdout.isatty() and not (yes or as_json), as_json=as_json)
 
 
 def tour(*, pause: bool, as_json: bool) -> None:
