@@ -137,8 +137,8 @@ def _welcome(told: Mapping[str, Any]) -> Iterable[str]:
 @click.option("--force", is_flag=True, help="Overwrite what is there, after copying it to .bak.")
 @json_option
 def init_command(output: Path, force: bool, as_json: bool) -> None:
-    """Write a commented configuration from what is found here. A second run only adds what is new."""
-    from routerpool.cli.init import Scaffold, write_env_example, write_yaml
+    """Write a commented configuration from what is found here. A file that is there stays: the new one goes beside."""
+    from routerpool.cli.init import Scaffold, env_example, propose, whole
     from routerpool.config.reading import load
     from routerpool.hooks.detection import detect, zero_config
     from routerpool.hooks.loading import installed
@@ -149,13 +149,14 @@ def init_command(output: Path, force: bool, as_json: bool) -> None:
     tree, notes = zero_config(config.env, detection=detection)
     scaffold = Scaffold(tree=tree, known=known, detection=detection)
     files = [
-        write_yaml(scaffold, output, force=force),
-        write_env_example(scaffold, output.with_name(".env.example"), force=force),
+        propose(output, whole(scaffold), force=force),
+        propose(output.with_name(".env.example"), env_example(scaffold), force=force),
     ]
-    fresh = files[0].how not in ("kept", "extended")  # else the file says what runs, and its notes what was added
+    for file in files:
+        file.write()
     told = {
-        "files": [{"path": str(file.path), "how": file.how, "notes": file.notes} for file in files],
-        "notes": notes if fresh else list(detection.faults),
+        "files": [{"path": str(f.path), "how": f.how, "notes": f.notes, "diff": f.diff} for f in files],
+        "notes": notes,
     }
     show(told, as_json, _written)
 
@@ -165,6 +166,7 @@ def _written(told: Mapping[str, Any]) -> Iterable[str]:
     for file in told["files"]:
         yield f"{file['path']}: {file['how']}"
         yield from (terminal.printable(f"  {note}") for note in file["notes"])
+        yield from map(terminal.printable, file["diff"])
     yield "next: `routerpool doctor`, then `routerpool serve`"
 
 

@@ -1,7 +1,7 @@
 """What `routerpool init` writes: a commented configuration, and an example of the `.env` file beside it.
 
-A second run never changes what stands in a file. New plugins are inserted as lines of their own, and the result is
-parsed again: unless it says exactly the old things plus the new ones, it is written beside the file as `.new`.
+A file that is there is somebody's, and stays as it is: what would be written goes beside it as `.new`, with the
+difference told, unless its owner says `--force`.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import unified_diff
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 from attrs import field, frozen
 
-from routerpool.config.document import Document, parse, read, scalar
+from routerpool.config.document import scalar
 from routerpool.config.schema import plain
 from routerpool.config.sections import Config, LimitsConfig, PrivacyConfig, ServerConfig
 from routerpool.config.shape import keys_of
-from routerpool.errors import ConfigError
-from routerpool.hooks.detection import SANDBOX, SURE, Detection, Sighting
+from routerpool.errors import RouterpoolError
+from routerpool.hooks.detection import SURE, Detection, Sighting
 from routerpool.hooks.loading import Installed
 
-__all__ = ["Scaffold", "Written", "write_env_example", "write_yaml"]
+__all__ = ["Proposal", "Scaffold", "env_example", "propose", "whole"]
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_/][A-Za-z0-9_./~+-]*(?::(?=[A-Za-z0-9_./])[A-Za-z0-9_./~+-]*)*")
 _UNWRITABLE: Final = re.compile("[^ -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
-_BLOCK: Final = re.compile(r"plugins\s*:\s*(#.*)?")
 
 _HEAD: Final = """\
 # The configuration of routerpool, written by `routerpool init`.
@@ -83,47 +83,61 @@ class Scaffold:
 
 
 @frozen
-class Written:
-    """What a file became: `created`, `kept`, `extended`, `overwritten`, or `beside` when it could not be merged."""
+class Proposal:
+    """A text and where it goes: `created`, `kept`, `overwritten`, or `beside` a file that stays as it is."""
 
     path: Path
     how: str
-    notes: list[str] = field(factory=list)
+    text: str = field(repr=False)
+    notes: tuple[str, ...] = ()
+    diff: tuple[str, ...] = field(default=(), repr=False)
+
+    def write(self) -> None:
+        """Do it; what is overwritten is kept as `.bak`."""
+        if self.how == "overwritten":
+            shutil.copy2(self.path, _backup(self.path))
+        if self.how != "kept":
+            _put(self.path, self.text)
 
 
-def write_yaml(scaffold: Scaffold, path: Path, *, force: bool = False) -> Written:
-    """Write the configuration, or add what is new to the one that is there; `force` keeps the old one as `.bak`.
+def propose(path: Path, text: str, *, force: bool = False) -> Proposal:
+    """Where this text goes that is meant for `path`; nothing is written yet.
 
-    A ConfigError tells that the file which is there cannot be parsed.
+    A RouterpoolError tells of a `.new` that says something else: it may be an earlier run's or its owner's.
     """
     if not path.exists():
-        _put(path, whole(scaffold))
-        return Written(path, "created")
+        return Proposal(path, "created", text)
+    old, new = _lines(path), text.splitlines()
+    if old == new:
+        return Proposal(path, "kept", text)
     if force:
-        backup = path.with_name(path.name + ".bak")
-        shutil.copy2(path, backup)
-        _put(path, whole(scaffold))
-        return Written(path, "overwritten", [f"the old one is {backup}"])
-    old = read(path)
-    text = path.read_bytes().decode("utf-8")
-    addition = _Addition(scaffold, old, text)
-    if not addition.lines and not addition.replaced:
-        return Written(path, "kept", addition.notes)
-    merged = addition.merged()
-    if merged is None:
-        beside = path.with_name(path.name + ".new")
-        _put(beside, whole(scaffold))
-        note = f"{path} is written in a way that new plugins cannot be added to safely; take what you want from here"
-        return Written(beside, "beside", [*addition.notes, note])
-    _put(path, merged)
-    return Written(path, "extended", addition.notes)
+        return Proposal(path, "overwritten", text, (f"the old one is {_backup(path)}",))
+    beside = path.with_name(path.name + ".new")
+    if beside.exists() and _lines(beside) != new:
+        raise RouterpoolError(f"{beside} is there already; take what you want from it, and move it away")
+    notes = (
+        f"{path} is yours and stays as it is; take what you want from {beside.name},",
+        "or say --force, which puts it in the old one's place and keeps that as .bak",
+    )
+    diff = unified_diff(old, new, str(path), str(beside), lineterm="")
+    return Proposal(beside, "beside", text, notes, tuple(diff))
+
+
+def _backup(path: Path) -> Path:
+    return path.with_name(path.name + ".bak")
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_bytes().decode("utf-8", "replace").splitlines()
 
 
 def _put(path: Path, text: str) -> None:
-    """Replace the file in one step, so that a full disk or a power cut cannot lose the old one."""
+    """Write the file in one step, so that a full disk or a power cut cannot lose an old one; for its owner alone."""
     target = path.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_name(f".{target.name}.tmp")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode=0o600, exist_ok=False)
     fresh.write_text(text, encoding="utf-8", newline="")
     if target.exists():
         shutil.copymode(target, fresh)
@@ -195,15 +209,15 @@ def _plugins(scaffold: Scaffold) -> Iterator[str]:
     yield f"# {_help(Config, 'plugins')}"
     yield "plugins:" if scaffold.plugins else "plugins: {}"
     for name, section in scaffold.plugins.items():
-        yield from _entry(scaffold, name, section, "  ")
+        yield from _entry(scaffold, name, section)
     off = scaffold.off()
     if off:
         yield ""
         yield "  # Installed and off; take the # away to switch one on."
-        yield from (_off_line(name, section, told, "  ") for name, (section, told) in off.items())
+        yield from (_off_line(name, section, told) for name, (section, told) in off.items())
 
 
-def _entry(scaffold: Scaffold, name: str, section: Mapping[str, Any], indent: str) -> Iterator[str]:
+def _entry(scaffold: Scaffold, name: str, section: Mapping[str, Any]) -> Iterator[str]:
     seen = scaffold.sighting(name)
     offer = scaffold.known.get(section.get("use", name))
     told = one_line(seen.detected.source if seen else offer.summary if offer else "")
@@ -212,16 +226,16 @@ def _entry(scaffold: Scaffold, name: str, section: Mapping[str, Any], indent: st
     instance = scaffold.detection.instances.get(section.get("use", name))
     config = getattr(type(instance.plugin), "Config", None) if instance else None
     if config is None:
-        yield f"{indent}{inline(name)}: {inline(section)}" + (f"  # {told}" if told else "")
+        yield f"  {inline(name)}: {inline(section)}" + (f"  # {told}" if told else "")
         return
     active = {key: value for key, value in section.items() if key not in keys_of(config)}
-    yield f"{indent}{inline(name)}:" + (f"  # {told}" if told else "")
-    yield from (f"{indent}  {inline(key)}: {inline(value)}" for key, value in active.items())
-    yield from _options(config, (), indent + "  ", section)
+    yield f"  {inline(name)}:" + (f"  # {told}" if told else "")
+    yield from (f"    {inline(key)}: {inline(value)}" for key, value in active.items())
+    yield from _options(config, (), "    ", section)
 
 
-def _off_line(name: str, section: Mapping[str, Any], told: str, indent: str) -> str:
-    return f"{indent}# {inline(name)}: {inline(section)}" + (f"  # {one_line(told)}" if told else "")
+def _off_line(name: str, section: Mapping[str, Any], told: str) -> str:
+    return f"  # {inline(name)}: {inline(section)}" + (f"  # {one_line(told)}" if told else "")
 
 
 def inline(value: Any) -> str:
@@ -241,132 +255,15 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-# An addition to a file that is there
-
-
-class _Addition:
-    """What a new run would add to the file: lines for its `plugins:` block, and its own comments to take back."""
-
-    def __init__(self, scaffold: Scaffold, old: Document, text: str) -> None:
-        self.scaffold, self.old, self.text = scaffold, old, text
-        self.newline = "\r\n" if "\r\n" in text else "\n"
-        self.indent = self._indent()
-        self.entries: dict[str, Mapping[str, Any]] = {}
-        self.lines: list[str] = []
-        self.replaced: dict[str, list[str]] = {}
-        self.notes: list[str] = []
-        self._compare()
-
-    def _old_plugins(self) -> Mapping[str, Any]:
-        plugins = self.old.tree.get("plugins")
-        return plugins if isinstance(plugins, Mapping) else {}
-
-    def _indent(self) -> str:
-        first = next(iter(self._old_plugins()), None)
-        line = self.old.lines.get(("plugins", first)) if first is not None else None
-        text = _rows(self.text)[line - 1] if line else "  "
-        return text[: len(text) - len(text.lstrip(" "))] or "  "
-
-    def _compare(self) -> None:
-        old = self._old_plugins()
-        uses = [section.get("use", name) if isinstance(section, Mapping) else name for name, section in old.items()]
-        off = {name: _off_line(name, *entry, self.indent) for name, entry in _could_be_off(self.scaffold).items()}
-        written = set(_rows(self.text))
-        for name, section in self.scaffold.plugins.items():
-            if name in old or ("use" not in section and name in uses) or (name == SANDBOX and old):
-                continue
-            lines = list(_entry(self.scaffold, name, section, self.indent))
-            if off.get(name) in written:  # our own comment, as we wrote it
-                self.replaced[off[name]] = lines
-            elif self._commented(name):
-                self.notes.append(f"{name} is commented out in the file, so it stays off")
-                continue
-            else:
-                self.lines += lines
-            self.entries[name] = section
-            seen = self.scaffold.sighting(name)
-            self.notes.append(f"added {name}" + (f": {seen.detected.source}" if seen else ""))
-        for name, (section, told) in self.scaffold.off().items():
-            if name not in old and name not in uses and not self._commented(name):
-                self.lines.append(_off_line(name, section, told, self.indent))
-
-    def _commented(self, name: str) -> bool:
-        return re.search(rf"^\s*#\s*['\"]?{re.escape(name)}['\"]?\s*:", self.text, re.MULTILINE) is not None
-
-    def merged(self) -> str | None:
-        """The text with what is new; None when it would not say exactly the old things and the new ones."""
-        rows = self._inserted(_rows(self.text))
-        if rows is None:
-            return None
-        merged = self.newline.join(rows) + self.newline
-        wanted = {**self._old_plugins(), **self.entries}
-        try:
-            tree = parse(merged, str(self.old.file)).tree
-        except ConfigError:
-            return None
-        return merged if _meaning(tree) == _meaning({**self.old.tree, "plugins": wanted}) else None
-
-    def _inserted(self, rows: list[str]) -> list[str] | None:
-        if "plugins" not in self.old.tree:
-            return [*rows, "", "plugins:", *(line for lines in self.replaced.values() for line in lines), *self.lines]
-        start = self.old.lines[("plugins",)]
-        if not _BLOCK.fullmatch(rows[start - 1].rstrip()):
-            return None
-        end = start
-        for index in range(start, len(rows)):
-            row = rows[index]
-            if row.strip() and not row.lstrip().startswith("#"):
-                if not row.startswith(" "):
-                    break
-                end = index + 1
-            elif row.startswith(" ") and row.strip():  # an indented comment is part of the block
-                end = index + 1
-        grown = [*rows[:end], *self.lines, *rows[end:]]
-        return [line for row in grown for line in self.replaced.get(row, [row])]
-
-
-def _rows(text: str) -> list[str]:
-    """The lines as the YAML parser counts them."""
-    return text.removesuffix("\n").replace("\r\n", "\n").split("\n")
-
-
-def _meaning(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration with its empty sections written in one way."""
-    plugins = tree.get("plugins")
-    sections = plugins.items() if isinstance(plugins, Mapping) else ()
-    return {**tree, "plugins": {name: section or None for name, section in sections}}
-
-
-def _could_be_off(scaffold: Scaffold) -> dict[str, tuple[Mapping[str, Any], str]]:
-    """What an earlier run may have written as switched off, and this one switches on."""
-    return {name: ({}, offer.summary) for name, offer in scaffold.known.items()}
-
-
 # The keys
 
 
-def write_env_example(scaffold: Scaffold, path: Path, *, force: bool = False) -> Written:
-    """Write the variables that the installed providers read, with the page where each gets its key.
-
-    A file that is there keeps its text, and gets the variables that it does not name.
-    """
-    groups = list(_keys(scaffold))
-    old = path.read_bytes().decode("utf-8") if path.exists() and not force else ""
-    newline = "\r\n" if "\r\n" in old else "\n"
-    lines = [] if old else ["# Copy this file to .env beside routerpool.yaml and fill in the keys you have."]
-    for told, variables in groups:
-        new = [name for name in variables if not re.search(rf"\b{re.escape(name)}\s*=", old)]
-        if new:
-            lines += ["", f"# {told}", *(f"# {name}=" for name in new)]
-    if old and not lines:
-        return Written(path, "kept")
-    how = "extended" if old else "overwritten" if path.exists() else "created"
-    if how == "overwritten":
-        shutil.copy2(path, path.with_name(path.name + ".bak"))
-    if old and not old.endswith("\n"):
-        old += newline
-    _put(path, old + newline.join(lines) + newline)
-    return Written(path, how)
+def env_example(scaffold: Scaffold) -> str:
+    """Every variable that a key may stand in, commented out, with the page where each gets its key."""
+    lines = ["# Copy this file to .env beside routerpool.yaml and fill in the keys you have."]
+    for told, variables in _keys(scaffold):
+        lines += ["", f"# {told}", *(f"# {name}=" for name in variables)]
+    return "\n".join(lines) + "\n"
 
 
 def _keys(scaffold: Scaffold) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -308,6 +308,32 @@ def test_init_writes_what_serve_would_run_and_a_second_time_changes_nothing() ->
     assert {file["how"] for file in again["files"]} == {"kept"}
 
 
+def test_init_leaves_a_users_file_alone_and_says_what_to_do() -> None:
+    mine = "plugins: {sandbox: {}}  # mine\n"
+    Path("routerpool.yaml").write_text(mine)
+    result = run("init")
+    assert result.exit_code == 0
+    assert "routerpool.yaml.new: beside" in result.stdout
+    assert "\n-plugins: {sandbox: {}}  # mine\n" in result.stdout
+    assert "\n+plugins:\n" in result.stdout
+    assert "routerpool.yaml is yours and stays as it is" in result.stdout
+    assert ".env.example: created" in result.stdout
+    Path("routerpool.yaml.new").write_text("mine, too\n")
+    Path(".env.example").unlink()
+    result = run("init")
+    assert result.exit_code == 1
+    assert "routerpool.yaml.new is there already" in result.stderr
+    assert not Path(".env.example").exists()
+    files = {"routerpool.yaml": mine, "routerpool.yaml.new": "mine, too\n"}
+    assert {name: Path(name).read_text() for name in files} == files
+    told = answered("init", "--force")["files"]
+    assert [(file["path"], file["how"]) for file in told] == [
+        ("routerpool.yaml", "overwritten"),
+        (".env.example", "created"),
+    ]
+    assert Path("routerpool.yaml.bak").read_text() == mine
+
+
 def test_init_sees_the_keys_in_the_env_file_beside_its_output() -> None:
     Path("sub").mkdir()
     Path("sub/.env").write_text("GROQ_API_KEY=hunter2\n")
