@@ -2,6 +2,7 @@
 
     python contrib/release.py check             says what differs; exit code 1 if anything does
     python contrib/release.py set 0.2.0         writes the version everywhere, and dates the changelog
+    python contrib/release.py extras            writes the extras and uv's sources anew, for the plugins that are there
     python contrib/release.py build --out DIR   builds wheels and sdists, their checksums and a bill of materials
 
 `--dry-run` says what would be written, and writes nothing. Nothing is ever uploaded. What it needs is in the extra
@@ -33,6 +34,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from routerpool.hooks.compatibility import supported
+from routerpool.hooks.detection import default_plugins
 
 ROOT = Path(__file__).resolve().parent.parent
 CORE = "routerpool"
@@ -41,6 +43,9 @@ SUMS = "SHA256SUMS"
 VERSION = re.compile(r'^((?:__)?version(?:__)? = )"[^"]*"$', re.MULTILINE)
 HEADING = re.compile(r"^## (\S+) \((unreleased|\d{4}-\d\d-\d\d)\)$", re.MULTILINE)
 PROMISE = re.compile(r'^ +requires_core = "([^"]*)"$', re.MULTILINE)
+
+PART = "# {0}:begin (made by `python contrib/release.py extras`, checked by a test)\n{1}# {0}:end\n"
+"""A part of the core's pyproject.toml that follows from the plugins that are there."""
 
 NOT_SHIPPED = (".*", "__pycache__", "*.egg-info", "build", "contrib", "dist", "plugins", "tests", "uv.lock")
 """What of a package's folder has no place in its sdist, or is left over from an earlier build."""
@@ -116,6 +121,11 @@ def faults(root: Path = ROOT) -> Iterator[str]:
         yield f"routerpool/version.py: pyproject.toml says {core.version}"
     for package in others:
         yield from _unlike(package, core.version, str(package.folder.relative_to(root)))
+    try:
+        if (root / "pyproject.toml").read_text() != with_extras(root):
+            yield "pyproject.toml: the extras are not those of the plugins; run `python contrib/release.py extras`"
+    except ValueError as error:
+        yield str(error)
     heading = HEADING.search((root / "CHANGELOG.md").read_text())
     if heading is None:
         yield "CHANGELOG.md: it has no heading `## VERSION (unreleased)` or `## VERSION (DATE)`"
@@ -157,6 +167,38 @@ def released(version: str, day: date, root: Path = ROOT) -> dict[Path, str]:
     texts |= {path: VERSION.sub(rf'\g<1>"{version}"', texts[path], count=1) for path in versions}
     texts[log] = HEADING.sub(f"## {version} ({day})", log.read_text(), count=1)
     return {path: text for path, text in texts.items() if text != path.read_text()}
+
+
+# Extras
+
+
+def with_extras(root: Path = ROOT) -> str:
+    """The core's pyproject.toml with an extra for each family, for the default set and for all plugins.
+
+    uv finds each in the workspace, so each is named among its sources, too. A ValueError tells of a part's lost marks.
+    """
+    core, *others = packages(root)
+    plugins = {package.folder.name: package for package in others if root / "plugins" in package.folder.parents}
+    families: dict[str, list[Package]] = {}
+    for package in plugins.values():
+        families.setdefault(package.folder.parent.name, []).append(package)
+    chosen = {"default": [plugins[name] for name in default_plugins(plugins)], **families}
+    lines = [f'all = ["{CORE}[{",".join(families)}]"]']
+    for extra, members in chosen.items():
+        names = sorted(package.name for package in members)
+        lines += [f"{extra} = [", *(f'    "{name}{supported(core.version)}",' for name in names), "]"]
+    sources = [f"{name} = {{ workspace = true }}" for name in sorted(package.name for package in plugins.values())]
+    text = (root / "pyproject.toml").read_text()
+    return _put(_put(text, "extras", lines), "sources", sources)
+
+
+def _put(text: str, name: str, lines: Iterable[str]) -> str:
+    begin, end = PART.format(name, "\0").split("\0")
+    head, found, rest = text.partition(begin)
+    _, closed, tail = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"pyproject.toml: there is no part `{begin.rstrip()}` … `{end.rstrip()}`")
+    return head + PART.format(name, "".join(f"{line}\n" for line in lines)) + tail
 
 
 # Building
@@ -311,12 +353,7 @@ def set_command(version: str, day: datetime | None, dry_run: bool) -> None:
         changed = released(str(Version(version)), (day or datetime.now(UTC)).date())
     except (InvalidVersion, ValueError) as error:
         raise click.ClickException(str(error)) from error
-    for path, text in changed.items():
-        name = str(path.relative_to(ROOT))
-        for line in unified_diff(path.read_text().splitlines(), text.splitlines(), name, name, n=0, lineterm=""):
-            click.echo(line)
-        if not dry_run:
-            path.write_text(text)
+    _write(changed, dry_run)
     click.echo("next: uv sync --all-packages --group real && uv run --no-sync python contrib/pages/write.py")
 
 
@@ -328,6 +365,23 @@ def _uncommitted() -> Iterator[str]:
         yield f"git cannot tell whether all is committed ({error}); say --dirty if it is"
         return
     yield from (f"not committed, which --dirty allows: {line}" for line in told.splitlines())
+
+
+def _write(texts: Mapping[Path, str], dry_run: bool) -> None:
+    for path, text in texts.items():
+        name = str(path.relative_to(ROOT))
+        for line in unified_diff(path.read_text().splitlines(), text.splitlines(), name, name, n=0, lineterm=""):
+            click.echo(line)
+        if not dry_run:
+            path.write_text(text)
+
+
+@cli.command("extras")
+@dry_run
+def extras_command(dry_run: bool) -> None:
+    """Write the extras and uv's sources anew."""
+    path = ROOT / "pyproject.toml"
+    _write({path: with_extras()}, dry_run)
 
 
 @cli.command("build")

@@ -94,6 +94,9 @@ ABOUT = """
 A plugin is switched on by its name in `plugins:`, in the order in which they are to be called; a key of another name
 says `use:`. What a key means and may hold comes from the plugin itself; hooks lead to [their pages](hooks/README.md).
 A key without a default may be left out unless it is required.
+
+Each is a distribution of its own. `routerpool[default]` installs those that run without a configuration,
+`routerpool[providers]` and the like a whole family, `routerpool[all]` all of them.
 """
 
 

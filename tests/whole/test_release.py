@@ -19,10 +19,13 @@ import pytest
 from click.testing import CliRunner, Result
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from routerpool import __version__
 from routerpool.authoring.package import KINDS, Package
 from routerpool.hooks.compatibility import supported
+from routerpool.hooks.detection import default_plugins
 
 ROOT = Path(__file__).resolve().parents[2]
 DAY = date(2027, 1, 2)
@@ -147,6 +150,73 @@ def test_the_changelogs_newest_heading_is_of_this_release_or_of_the_next(copy: P
     log = copy / "CHANGELOG.md"
     log.write_text(f"# Changelog\n\n## {heading}\n\n- This.\n")
     assert [line.partition(":")[0] for line in RELEASE.faults(copy)] == ([] if alike else ["CHANGELOG.md"])
+
+
+# Extras
+
+
+def extras(root: Path = ROOT) -> dict[str, set[str]]:
+    """What each extra of the core installs of ours, with those that it takes in."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    told = {extra: [Requirement(line) for line in lines] for extra, lines in project["optional-dependencies"].items()}
+
+    def names(extra: str) -> set[str]:
+        found = {f"{r.name}{r.specifier}" for r in told[extra] if r.name != "routerpool"}
+        return found.union(*(names(inner) for r in told[extra] if r.name == "routerpool" for inner in r.extras))
+
+    return {extra: names(extra) for extra in told if extra != "test"}
+
+
+def distributions(root: Path, family: str = "*") -> set[str]:
+    """What an extra should name, read from the folders."""
+    names = [path.parent.name.replace("_", "-") for path in root.glob(f"plugins/{family}/*/pyproject.toml")]
+    return {f"routerpool-{name}{SpecifierSet(supported())}" for name in names}
+
+
+def test_there_is_an_extra_for_each_family_for_the_default_set_and_for_all() -> None:
+    families = {path.parent.parent.name for path in ROOT.glob("plugins/*/*/pyproject.toml")}
+    told = extras()
+    assert told.keys() == {"all", "default", *families}
+    for family in families:
+        assert told[family] == distributions(ROOT, family)
+    assert told["all"] == distributions(ROOT)
+    default = default_plugins(path.parent.name for path in ROOT.glob("plugins/*/*/pyproject.toml"))
+    assert told["default"] == {f"routerpool-{n.replace('_', '-')}{SpecifierSet(supported())}" for n in default}
+
+
+def test_uv_finds_every_plugin_in_the_workspace() -> None:
+    sources = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["uv"]["sources"]
+    assert sources.keys() == {"routerpool", *(Requirement(name).name for name in distributions(ROOT))}
+    assert all(source == {"workspace": True} for source in sources.values())
+
+
+@pytest.mark.parametrize("family", ["strategies", "mutators"])
+def test_a_new_plugin_that_stands_in_no_extra_is_told_and_one_command_mends_it(copy: Path, family: str) -> None:
+    folder = copy / "plugins" / family / "coin"
+    shutil.copytree(ROOT / "plugins" / "strategies" / "ranked", folder, ignore=shutil.ignore_patterns("tests"))
+    project = folder / "pyproject.toml"
+    project.write_text(project.read_text().replace("ranked", "coin"))
+    told = run(copy, "check")
+    assert (told.exit_code, told.output) == (
+        1,
+        "pyproject.toml: the extras are not those of the plugins; run `python contrib/release.py extras`\n",
+    )
+    before = contents(copy)
+    assert f'+    "routerpool-coin{supported()}",' in run(copy, "extras", "--dry-run").output
+    assert contents(copy) == before
+    assert run(copy, "extras").exit_code == 0
+    assert run(copy, "check").exit_code == 0
+    assert extras(copy)[family] == distributions(copy, family)
+    assert extras(copy)["all"] == distributions(copy)
+
+
+def test_an_extra_that_somebody_has_changed_is_told(copy: Path) -> None:
+    project = copy / "pyproject.toml"
+    project.write_text(project.read_text().replace(f'    "routerpool-groq{supported()}",\n', ""))
+    assert len(list(RELEASE.faults(copy))) == 1
+    project.write_text(project.read_text().replace("# extras:begin", "# extras:"))
+    [fault] = RELEASE.faults(copy)
+    assert fault.startswith("pyproject.toml: there is no part `# extras:begin")
 
 
 # A new version
