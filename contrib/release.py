@@ -35,6 +35,7 @@ from packaging.version import InvalidVersion, Version
 
 from routerpool.hooks.compatibility import supported
 from routerpool.hooks.detection import default_plugins
+from routerpool.hooks.loading import installed
 
 ROOT = Path(__file__).resolve().parent.parent
 CORE = "routerpool"
@@ -182,7 +183,7 @@ def with_extras(root: Path = ROOT) -> str:
     families: dict[str, list[Package]] = {}
     for package in plugins.values():
         families.setdefault(package.folder.parent.name, []).append(package)
-    chosen = {"default": [plugins[name] for name in default_plugins(plugins)], **families}
+    chosen = {"default": [plugins[name] for name in default_plugins(installed()) if name in plugins], **families}
     lines = [f'all = ["{CORE}[{",".join(families)}]"]']
     for extra, members in chosen.items():
         names = sorted(package.name for package in members)

@@ -161,7 +161,7 @@ def _always(offer: Installed, plugin: type) -> Iterator[Report]:
         return
     if not hasattr(getattr(plugin, "register_commands", None), f"{PROJECT}_impl"):
         yield _warning(f"it says {ALWAYS} and registers no command", "answer register_commands, or take the line away")
-    elif not offer.mentions(ALWAYS):
+    elif not offer.declares(ALWAYS):
         where = f"{offer.entry_point.module} does not hold the line, which is looked for without importing anything"
         yield _warning(f"it says {ALWAYS}, and nobody hears it: {where}", "write it in the class of the entry point")
     elif not make([PluginEntry(name=offer.name, use=offer.name)], Problems(), {offer.name: offer}):

@@ -22,7 +22,7 @@ from routerpool.config.schema import plain
 from routerpool.config.sections import Config, LimitsConfig, PrivacyConfig, ServerConfig
 from routerpool.config.shape import keys_of
 from routerpool.errors import RouterpoolError
-from routerpool.hooks.detection import SURE, Detection, Sighting
+from routerpool.hooks.detection import SWITCHED_ON, Detection, Sighting
 from routerpool.hooks.loading import Installed
 
 __all__ = ["Proposal", "Scaffold", "env_example", "propose", "whole"]
@@ -73,7 +73,7 @@ class Scaffold:
         found: dict[str, tuple[Mapping[str, Any], str]] = {
             seen.detected.name: (seen.section, f"{seen.detected.source}, perhaps")
             for seen in self.detection.found
-            if seen.detected.confidence < SURE and seen.detected.name not in self.plugins
+            if seen.detected.confidence < SWITCHED_ON and seen.detected.name not in self.plugins
         }
         for name, offer in self.known.items():
             if name not in used and name not in found:

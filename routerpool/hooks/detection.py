@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from threading import Thread
 from time import monotonic
 from typing import Any
@@ -25,29 +25,12 @@ from routerpool.hooks.isolation import locate
 from routerpool.hooks.loading import Installed, Instance, installed, make
 from routerpool.types import Detected, Probe
 
-__all__ = ["DEFAULT_PLUGINS", "Detection", "Sighting", "default_plugins", "detect", "none_installed", "zero_config"]
-
-DEFAULT_PLUGINS = (
-    "tasks",
-    "secrets",
-    "policy",
-    "free_first",
-    "ranked",  # the built-in profiles weigh it
-    "pin",
-    "breaker",
-    "quota",
-    "ledger",
-    "params",
-)
-"""What runs without a configuration, as far as it is installed, in the order of its calls."""
-
-SANDBOX = "sandbox"
-"""The provider of simulated answers, used when nothing else can answer."""
+__all__ = ["SWITCHED_ON", "Detection", "Sighting", "default_plugins", "detect", "none_installed", "zero_config"]
 
 DETECT_SECONDS = 2.0
 """How long all plugins together may look around."""
 
-SURE = 0.5
+SWITCHED_ON = 0.5
 """From this confidence on what was seen is switched on; below, it is only told."""
 
 
@@ -84,14 +67,19 @@ def none_installed() -> PluginError:
     """The error of an installation without any plugin, which can answer nothing."""
     return PluginError(
         "no plugin is installed, so nothing can answer. In a checkout, run `uv run --all-packages routerpool serve` "
-        "(a bare `uv sync` removes the plugins); elsewhere, install some: `pip install routerpool-sandbox`"
+        "(a bare `uv sync` removes the plugins); elsewhere, install some: `pip install 'routerpool[default,providers]'`"
     )
 
 
-def default_plugins(known: Iterable[str]) -> list[str]:
-    """The default set as far as these names hold it, in the order of its calls."""
-    names = set(known)
-    return [name for name in DEFAULT_PLUGINS if name in names]
+def default_plugins(known: Mapping[str, Installed]) -> list[str]:
+    """The default set: the plugins whose class says a place in it (`default = 40`), in the order of these places."""
+    return _placed(known, "default")
+
+
+def _placed(known: Mapping[str, Installed], attribute: str) -> list[str]:
+    """The names of the plugins whose class has a number in this attribute, the lowest first."""
+    places = {name: offer.says(attribute) for name, offer in known.items()}
+    return sorted((name for name, place in places.items() if type(place) is int), key=lambda name: (places[name], name))
 
 
 def detect(
@@ -188,29 +176,31 @@ def zero_config(
 ) -> tuple[dict[str, Any], list[str]]:
     """The configuration to run with when there is no file, as a tree in the file's form, and notes that say why.
 
-    The default set as far as it is installed, then what was seen, most certain first; the sandbox only when nothing
-    else can answer. Without any plugin there is nothing to run: a PluginError that says the cure.
+    The default set as far as it is installed, then what was seen, most certain first; a last resort (a plugin whose
+    class says `last_resort`, the one with the lowest number) only when nothing else can answer. Without any plugin
+    there is nothing to run: a PluginError that says the cure.
     """
     known = installed()
     if not known:
         raise none_installed()
     detection = detect(env, timeout=timeout, known=known) if detection is None else detection
     plugins: dict[str, dict[str, Any]] = {name: {} for name in default_plugins(known)}
+    resorts = _placed(known, "last_resort")
     notes = []
     answered = False
     for sighting in detection.found:
         name, source = sighting.detected.name, sighting.detected.source
-        if sighting.installed.name == SANDBOX or name in plugins:
+        if sighting.installed.name in resorts or name in plugins:
             continue
-        if sighting.detected.confidence < SURE:
+        if sighting.detected.confidence < SWITCHED_ON:
             notes.append(f"{source}: perhaps {name}, left off; `routerpool init` writes it down to be switched on")
             continue
         plugins[name] = sighting.section
         answered = answered or sighting.answers
         notes.append(f"{source} → {name}")
-    if not answered and SANDBOX in known:
-        plugins[SANDBOX] = {}
-        notes.append(f"nothing found that can answer → {SANDBOX}: simulated answers, no model behind them")
+    if not answered and resorts:
+        plugins[resorts[0]] = {}
+        notes.append(f"nothing found that can answer → {resorts[0]}: {known[resorts[0]].summary or 'a last resort'}")
     elif not answered:
         notes.append("nothing found that can answer; set a provider's key, start Ollama, or write a routerpool.yaml")
     notes += detection.faults

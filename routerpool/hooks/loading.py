@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import EntryPoint, distributions
 from importlib.util import find_spec
@@ -50,8 +52,8 @@ class Installed:
         """What the entry point names."""
         return self.entry_point.load()
 
-    def mentions(self, word: str) -> bool:
-        """Whether the source of its module holds this word, read without importing it; True where there is none."""
+    def declares(self, attribute: str) -> bool:
+        """Whether the source of its module sets this attribute, read without importing it; True where there is none."""
         module = self.entry_point.module
         try:
             spec = _found(module)
@@ -59,12 +61,23 @@ class Installed:
             text = read(module) if spec else ""
         except (ImportError, SyntaxError, ValueError):
             return True
-        return text is None or word in text
+        return text is None or re.search(rf"^\s+{attribute}\b(: [^=\n]+)? = ", text, re.MULTILINE) is not None
+
+    def says(self, attribute: str) -> Any:
+        """What the class says of itself in an attribute; None where it says nothing, or cannot be imported.
+
+        Only a module that declares it is imported; of one that fails to be, whoever makes the plugin tells.
+        """
+        if not self.declares(attribute):
+            return None
+        with suppress(Exception, SystemExit):
+            return getattr(self.load(), attribute, None)
+        return None
 
     @property
     def always(self) -> bool:
-        """Whether its commands are there whatever a configuration names; only a module that says so is imported."""
-        if not self.mentions(ALWAYS):
+        """Whether its commands are there whatever a configuration names."""
+        if not self.declares(ALWAYS):
             return False
         try:
             return bool(getattr(self.load(), ALWAYS, False))

@@ -143,7 +143,7 @@ def _enter(shelf: Shelf, module: str) -> None:
 def test_a_module_deep_in_packages_is_read_and_they_are_not_imported(shelf: Shelf, text: str, expected: bool) -> None:
     _module(shelf.folder, "acme_house.room.shelf", text)
     _enter(shelf, "acme_house.room.shelf")
-    assert installed()["acme"].mentions("word") is expected
+    assert installed()["acme"].declares("word") is expected
     assert not [name for name in sys.modules if name.startswith("acme_house")]
 
 
@@ -153,8 +153,8 @@ def test_a_module_in_an_archive_is_read(shelf: Shelf, monkeypatch: pytest.Monkey
         made.writestr("acme_zipped.py", "class Plugin:\n    word = 1\n")
     monkeypatch.syspath_prepend(str(archive))
     _enter(shelf, "acme_zipped")
-    assert installed()["acme"].mentions("word")
-    assert not installed()["acme"].mentions("another")
+    assert installed()["acme"].declares("word")
+    assert not installed()["acme"].declares("another")
 
 
 def test_a_module_without_source_may_hold_anything_and_one_that_is_not_there_nothing(shelf: Shelf) -> None:
@@ -162,7 +162,7 @@ def test_a_module_without_source_may_hold_anything_and_one_that_is_not_there_not
     source = shelf.folder / "acme_binary.py"
     source.write_bytes(b"# coding: utf-8\nx = '\xff'\n")  # no text, as far as Python is concerned
     _enter(shelf, "acme_binary")
-    assert installed()["acme"].mentions("word")
+    assert installed()["acme"].declares("word")
     source.unlink()
     sys.path_importer_cache.pop(str(shelf.folder), None)
-    assert not installed()["acme"].mentions("word")
+    assert not installed()["acme"].declares("word")

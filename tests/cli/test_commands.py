@@ -518,7 +518,7 @@ def test_serve_without_a_configuration_says_where_what_and_the_first_curl() -> N
     text = "".join(lines)
     assert "listens at http://127.0.0.1:" in text
     assert "answers: sandbox (3 models, local)" in text
-    assert "simulated answers" in text
+    assert "A simulated provider" in text
     first = subprocess.run(lines[-1], shell=True, capture_output=True, text=True, check=True)
     assert first.stdout.startswith("HTTP/1.1 200")
     assert "[simulated]" in first.stdout

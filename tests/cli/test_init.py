@@ -35,7 +35,7 @@ def scaffold(env: dict[str, str] | None = None) -> Scaffold:
 
 @pytest.fixture
 def furnished(shelf: Shelf) -> Shelf:
-    shelf.put("free_first", "pass", summary="Free before paid")
+    shelf.put("free_first", "default = 40", summary="Free before paid")
     shelf.put(
         "breaker",
         """
@@ -45,13 +45,14 @@ def furnished(shelf: Shelf) -> Shelf:
 
         class Plugin:
             Config = Config
+            default = 60
             def __init__(self, config=None): pass
         """,
         summary="Benches what fails",
     )
     shelf.put("lab", provider("lab", "LAB_KEY", "The lab"), summary="Lab models")
     shelf.put("pond", provider("pond", "POND_KEY", "The pond"), summary="Pond models")
-    shelf.put("sandbox", "pass", summary="Simulated")
+    shelf.put("sandbox", "last_resort = 20", summary="Simulated")
     return shelf
 
 

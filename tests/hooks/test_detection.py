@@ -8,7 +8,8 @@ import pytest
 
 from routerpool.config.reading import from_mapping
 from routerpool.errors import PluginError
-from routerpool.hooks.detection import DEFAULT_PLUGINS, Detection, detect, zero_config
+from routerpool.hooks.detection import Detection, default_plugins, detect, zero_config
+from routerpool.hooks.loading import installed
 
 from ..support.shelf import Shelf, provider
 
@@ -142,12 +143,14 @@ def test_the_more_certain_of_two_sightings_of_one_name_counts(shelf: Shelf) -> N
 
 
 def test_the_default_set_runs_in_its_order_and_then_what_was_seen(shelf: Shelf) -> None:
-    for name in ("zzz", *reversed(DEFAULT_PLUGINS)):
-        shelf.put(name, "pass")
+    for name, place in {"late": 90, "early": 5, "middle": 40}.items():
+        shelf.put(name, f"default = {place}")
+    shelf.put("zzz", "pass")
+    shelf.put("odd", "default = True")
     shelf.put("lab", provider("lab", "LAB_KEY"))
     shelf.put("gguf", sees("tiny", 0.8, "{'model': '/m/tiny.gguf'}"))
     tree, notes = zero_config({"LAB_KEY": "k"})
-    assert list(tree["plugins"]) == [*DEFAULT_PLUGINS, "lab", "tiny"]
+    assert list(tree["plugins"]) == ["early", "middle", "late", "lab", "tiny"]
     assert tree["plugins"]["tiny"] == {"use": "gguf", "model": "/m/tiny.gguf"}
     assert notes == ["LAB_KEY is set → lab", "tiny is here → tiny"]
     config, problems = from_mapping(tree, env=ENV)
@@ -155,21 +158,31 @@ def test_the_default_set_runs_in_its_order_and_then_what_was_seen(shelf: Shelf) 
     assert not problems
 
 
-def test_the_sandbox_serves_only_where_nothing_else_can_answer(shelf: Shelf) -> None:
-    shelf.put("sandbox", sees("sandbox"))
+def test_what_is_no_default_is_not_imported_to_hear_of_it(shelf: Shelf) -> None:
+    shelf.put("quiet", "pass\nopen('imported', 'w').close()")
+    shelf.put("broken", "default = 10\nimport a_module_that_is_not_there")
+    shelf.put("mine", "default = 20")
+
+    assert default_plugins(installed()) == ["mine"]
+    assert not Path("imported").exists()
+
+
+def test_a_last_resort_serves_only_where_nothing_else_can_answer_and_the_first_of_them(shelf: Shelf) -> None:
+    shelf.put("sandbox", "last_resort = 20\n" + sees("sandbox"))
+    shelf.put("worse", "last_resort = 30")
     shelf.put("gauge", sees("gauge"))  # seen, but it brings no provider
     shelf.put("lab", provider("lab", "LAB_KEY"))
     tree, notes = zero_config({})
     assert list(tree["plugins"]) == ["gauge", "sandbox"]
-    assert "simulated" in notes[-1]
+    assert notes[-1].startswith("nothing found that can answer → sandbox")
     tree, notes = zero_config({"LAB_KEY": "k"})
     assert list(tree["plugins"]) == ["lab", "gauge"] or list(tree["plugins"]) == ["gauge", "lab"]
-    assert not any("simulated" in note for note in notes)
+    assert not any("sandbox" in note for note in notes)
 
 
 def test_a_guess_is_told_and_left_off(shelf: Shelf) -> None:
     shelf.put("maybe", provider("maybe", "X") + "\n" + "    " + sees("maybe", 0.3).strip().replace("\n", "\n    "))
-    shelf.put("sandbox", "pass")
+    shelf.put("sandbox", "last_resort = 20")
     tree, notes = zero_config({})
     assert list(tree["plugins"]) == ["sandbox"]
     assert notes[0].startswith("maybe is here: perhaps maybe, left off")

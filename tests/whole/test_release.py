@@ -26,6 +26,7 @@ from routerpool import __version__
 from routerpool.authoring.package import KINDS, Package
 from routerpool.hooks.compatibility import supported
 from routerpool.hooks.detection import default_plugins
+from routerpool.hooks.loading import installed
 
 ROOT = Path(__file__).resolve().parents[2]
 DAY = date(2027, 1, 2)
@@ -180,7 +181,7 @@ def test_there_is_an_extra_for_each_family_for_the_default_set_and_for_all() -> 
     for family in families:
         assert told[family] == distributions(ROOT, family)
     assert told["all"] == distributions(ROOT)
-    default = default_plugins(path.parent.name for path in ROOT.glob("plugins/*/*/pyproject.toml"))
+    default = default_plugins(installed())
     assert told["default"] == {f"routerpool-{n.replace('_', '-')}{SpecifierSet(supported())}" for n in default}
 
 

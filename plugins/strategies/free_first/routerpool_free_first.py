@@ -22,6 +22,7 @@ KEPT = 32
 class FreeFirst:
     """Scores by price, then place, then rank. It does not look at the request, so answers are kept and given again."""
 
+    default = 40
     weight = 10.0
 
     def __init__(self) -> None:

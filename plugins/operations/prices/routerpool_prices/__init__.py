@@ -64,6 +64,7 @@ class PriceList:
     """Gives prices to the catalog: yours, and for models that bring none, those of the package's list."""
 
     Config = PricesConfig
+    default = 110
 
     def __init__(self, config: PricesConfig | None = None) -> None:
         self.config = config or PricesConfig()

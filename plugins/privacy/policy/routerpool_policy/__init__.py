@@ -112,6 +112,7 @@ class Policy:
     """Raises the class of requests by rules and by what their conversation has been, and vetoes by class."""
 
     Config = PolicyConfig
+    default = 30
     required = True
     always_commands = True
 

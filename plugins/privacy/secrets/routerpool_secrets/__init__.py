@@ -59,6 +59,7 @@ class Secrets(TextScanner):
     """The scanner of secrets."""
 
     Config: ClassVar[type[ScannerConfig]] = SecretsConfig
+    default = 20
     shortest = 8
     named = True
 

@@ -93,6 +93,7 @@ class Sandbox:
     """A provider of the same protocol as the real ones, without a socket behind it."""
 
     Config = SandboxConfig
+    last_resort = 20
     refresh_seconds: float | None = None
 
     def __init__(self, config: SandboxConfig | None = None, *, name: str = "sandbox") -> None:

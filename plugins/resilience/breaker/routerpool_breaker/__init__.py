@@ -115,6 +115,7 @@ class Breaker:
     """
 
     Config = BreakerConfig
+    default = 60
 
     def __init__(
         self,
