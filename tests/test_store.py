@@ -23,7 +23,6 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, exc, select
 
-from routerpool import databases as database_module
 from routerpool import store as store_module
 from routerpool.errors import RouterpoolError
 from routerpool.store import Store, StoreError
@@ -447,8 +446,6 @@ def filled(path: Path) -> bytes:
 @pytest.mark.parametrize(
     ("damage", "kind"),
     [
-        (lambda good: b"", "empty"),
-        (lambda good: good[:1], "empty"),
         (lambda good: good[:15], "not_a_database"),
         (lambda good: good[:100], "corrupt"),
         (lambda good: good[:4096], "corrupt"),
@@ -458,10 +455,7 @@ def filled(path: Path) -> bytes:
         (lambda good: b"some notes of mine\n" * 40, "not_a_database"),
     ],
 )
-def test_a_damaged_file_is_refused_with_its_path_and_stays_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Any, kind: str
-) -> None:
-    monkeypatch.setattr(database_module, "_EMPTY_SECONDS", 0.05)
+def test_a_damaged_file_is_refused_with_its_path_and_stays_as_it_is(tmp_path: Path, damage: Any, kind: str) -> None:
     path = tmp_path / "x.db"
     damaged = damage(filled(path))
     path.write_bytes(damaged)
@@ -470,6 +464,14 @@ def test_a_damaged_file_is_refused_with_its_path_and_stays_as_it_is(
     assert str(error).startswith(f"{path}: ")
     assert "restore a backup" in str(error)
     assert path.read_bytes() == damaged
+
+
+def test_an_empty_file_is_a_new_database_as_it_is_to_sqlite(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    path.touch(0o644)
+    run(path, begin_at_zero)
+    assert run(path, read) == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_damage_inside_is_reported_when_it_is_met(tmp_path: Path) -> None:
@@ -524,25 +526,9 @@ def test_a_folder_or_a_file_that_cannot_be_written_is_refused_with_the_cure() ->
     finally:
         top.chmod(0o700)
         shutil.rmtree(top)
-    assert [line.split()[0] for line in lines] == ["read_only", "read_only", "read_only", "folder"]
+    assert [line.split()[0] for line in lines] == ["read_only", "folder", "read_only", "folder"]
     assert [url.removeprefix("sqlite:///") in line for url, line in zip(urls, lines, strict=True)] == [True] * 4
     assert all("user" in line for line in lines)
-
-
-def test_a_file_removed_while_in_use_is_reported_and_not_made_again(tmp_path: Path) -> None:
-    path = tmp_path / "x.db"
-
-    async def body(store: Store) -> str:
-        await store.create(METADATA)
-        aside = path.rename(tmp_path / "aside.db")
-        with pytest.raises(StoreError) as caught:
-            await store.run(begin_at_zero)
-        assert not path.exists()
-        aside.rename(path)
-        await store.run(begin_at_zero)
-        return caught.value.kind
-
-    assert with_store(f"sqlite:///{path}", body) == "moved"
 
 
 def test_a_full_disk_is_reported_and_the_store_goes_on_when_there_is_space(tmp_path: Path) -> None:
@@ -563,7 +549,7 @@ def test_a_full_disk_is_reported_and_the_store_goes_on_when_there_is_space(tmp_p
 
 
 def test_a_lock_is_waited_for_up_to_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database_module, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(store_module, "PATIENCE_SECONDS", 0.3)
     path = tmp_path / "x.db"
     run(path, begin_at_zero)
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -595,7 +581,7 @@ def test_a_file_of_the_old_journal_that_is_locked_at_the_start_is_waited_for(
     other.execute(lock)
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(database_module, "PATIENCE_SECONDS", 0.2)
+            patch.setattr(store_module, "PATIENCE_SECONDS", 0.2)
             assert refused(path).kind == "busy"
         threading.Timer(0.2, other.execute, ["ROLLBACK"]).start()
         run(path, begin_at_zero)
@@ -812,7 +798,7 @@ def test_postgres_refusals_say_the_cure_and_not_the_password(cluster: Cluster, d
 
 @pytest.mark.real
 def test_postgres_locks_are_waited_for_up_to_the_bound(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database_module, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(store_module, "PATIENCE_SECONDS", 1.0)
     run(database, begin_at_zero)
     locked, go_on = threading.Event(), threading.Event()
 
@@ -865,6 +851,7 @@ def test_a_postgres_that_was_restarted_is_used_again(cluster: Cluster, database:
 @pytest.mark.real
 def test_closing_leaves_a_postgres_that_hangs(cluster: Cluster, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "CLOSE_SECONDS", 0.3)
+    monkeypatch.setattr(store_module, "PATIENCE_SECONDS", 2.0)
 
     async def body() -> StoreError:
         store = Store(database)
@@ -883,7 +870,7 @@ def test_closing_leaves_a_postgres_that_hangs(cluster: Cluster, database: str, m
                 os.kill(process, signal.SIGCONT)
         return caught.value
 
-    assert asyncio.run(asyncio.wait_for(body(), 20)).kind == "closed"
+    assert asyncio.run(asyncio.wait_for(body(), 20)).kind == "unreachable"
 
 
 @pytest.mark.real

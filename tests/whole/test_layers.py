@@ -25,7 +25,7 @@ ROOMS = (  # the rule: lowest first, a room imports only from those above it in 
     *("version", "types", "errors", "protocols", "hookspecs"),
     "config",
     "wire",
-    *("databases", "store"),
+    "store",
     "hooks",
     "privacy",
     "providers",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -254,7 +254,10 @@ def test_another_worker_knows_within_a_second(tmp_path: Path, monkeypatch: pytes
     assert min(asyncio.run(talk()) for _ in range(2)) < 1.0
 
 
-def test_a_broken_store_stops_the_start_and_later_only_the_writing(tmp_path: Path) -> None:
+def test_a_broken_store_stops_the_start_and_later_only_the_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("routerpool.store.PATIENCE_SECONDS", 0.2)
     path = tmp_path / "r.db"
 
     async def talk() -> None:
@@ -267,12 +270,12 @@ def test_a_broken_store_stops_the_start_and_later_only_the_writing(tmp_path: Pat
                 policy = router.hooks.instances["policy"].plugin
                 assert await turn(router, **SECRET) == "home"
                 await until(lambda: stored(path))
-                for file in tmp_path.iterdir():
-                    file.unlink()
-                assert await turn(router, session="t", **SECRET) == "home"
-                await until(lambda: policy.problem is not None)
-                assert await turn(router) == await turn(router, session="t") == "home"
-                assert policy.status()["problem"] == policy.problem
+                with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                    other.execute("BEGIN IMMEDIATE")  # and keeps it locked
+                    assert await turn(router, session="t", **SECRET) == "home"
+                    await until(lambda: policy.problem is not None)
+                    assert await turn(router) == await turn(router, session="t") == "home"
+                    assert policy.status()["problem"] == policy.problem
 
     asyncio.run(talk())
 
