@@ -86,9 +86,10 @@ class Package:
         places = {**PLACES}
         if self.kind == "provider":  # what is known of a provider is data, and lies beside the code
             places |= {"module.py": "$module/__init__.py", "data.yaml": "$module/$name.yaml"}
+            places |= {"forms.yaml": "tests/forms.yaml"}
         made = {}
         for template, place in places.items():
-            own = template in ("module.py", "tests.py", "data.yaml")
+            own = template in ("module.py", "tests.py", "data.yaml", "forms.yaml")
             path = Template(place).substitute(fields)
             made[path] = _filled(f"{self.kind if own else 'common'}/{template}", fields)
         return made

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         ScannerContract,
         StrategyContract,
     )
-    from routerpool.testing.forms import Form
+    from routerpool.testing.forms import Form, read_forms
     from routerpool.testing.routers import Witness, make_router
     from routerpool.testing.upstream import Upstream
 
@@ -46,6 +46,7 @@ __all__ = [
     "Upstream",
     "Witness",
     "make_router",
+    "read_forms",
     "router",
     "scriptable_upstream",
 ]
@@ -60,6 +61,7 @@ _HOME_OF = {
     "Upstream": "upstream",
     "Witness": "routers",
     "make_router": "routers",
+    "read_forms": "forms",
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from routerpool.providers.data import ProviderData, load_data
 from routerpool.providers.openai import OpenAIProvider
+from routerpool.testing import read_forms
 
 from ..support.shelf import ours
 
@@ -17,6 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = sorted(path.parent for path in ROOT.glob("plugins/providers/*/pyproject.toml"))
 SIMULATED = {"sandbox"}
 """Has no wire, and so no errors of its own."""
+
+WIRED = [folder for folder in FOLDERS if folder.name not in SIMULATED]
+FORMS = [path for folder in WIRED for path in sorted(folder.glob("tests/*forms.yaml"))]
 
 CLASSES = {name: plugin for name, plugin in ours("providers").items() if issubclass(plugin, OpenAIProvider)}
 WITH_DATA = [name for name, plugin in CLASSES.items() if plugin.data]
@@ -37,14 +41,18 @@ def contracts(folder: Path) -> list[ast.ClassDef]:
     return [c for c in classes if c.name in known]
 
 
-def forms(contract: ast.ClassDef) -> bool:
-    """Whether it holds a form of its own."""
-    return any(
-        isinstance(node, (ast.Assign, ast.AnnAssign))
-        and any(isinstance(t, ast.Name) and t.id == "forms" for t in ast.walk(node))
-        and not (isinstance(node.value, ast.Tuple) and not node.value.elts)
-        for node in contract.body
-    )
+def named(contract: ast.ClassDef) -> set[str]:
+    """The files that hold a contract's forms, as far as it names them itself."""
+    for node in contract.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "forms" for t in node.targets):
+            return {n.value for n in ast.walk(node.value) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    return set()
+
+
+def mentioned(folder: Path) -> set[str]:
+    """Every file of forms that a plugin's tests read."""
+    constants = (node for path in folder.glob("tests/test_*.py") for node in ast.walk(ast.parse(path.read_text())))
+    return {n.value for n in constants if isinstance(n, ast.Constant) and str(n.value).endswith("forms.yaml")}
 
 
 def test_there_are_as_many_as_promised() -> None:
@@ -56,11 +64,21 @@ def test_there_are_as_many_as_promised() -> None:
     assert [folder.name for folder in FOLDERS] == promised.split()
 
 
-@pytest.mark.parametrize("folder", [f for f in FOLDERS if f.name not in SIMULATED], ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", WIRED, ids=lambda folder: folder.name)
 def test_each_takes_the_contract_on_with_forms_of_its_own(folder: Path) -> None:
-    found = contracts(folder)
-    assert found, "no class of its tests derives from ProviderContract"
-    assert any(forms(contract) for contract in found), "no contract of its tests has `forms`"
+    assert contracts(folder), "no class of its tests derives from ProviderContract"
+    there = {path.name for path in folder.glob("tests/*.yaml")}
+    assert "forms.yaml" in there, "its own errors stand in tests/forms.yaml"
+    assert there == mentioned(folder), "a file of forms is there, or named, in vain"
+    by_contracts = set().union(*(named(contract) for contract in contracts(folder)))
+    assert "forms.yaml" in by_contracts, "no contract of its tests walks them"
+
+
+@pytest.mark.parametrize("path", FORMS, ids=lambda path: f"{path.parts[-3]}-{path.name}")
+def test_each_form_says_where_it_is_known_from_and_no_day_that_is_still_to_come(path: Path) -> None:
+    for form in read_forms(path):
+        assert len(form.source) > 4, form.name
+        assert not form.date or date.fromisoformat(form.date) <= datetime.now(UTC).date(), form.name
 
 
 @pytest.mark.parametrize("name", WITH_DATA)

@@ -6,47 +6,20 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from copy import deepcopy
-from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 import pytest
 from routerpool_anthropic import Anthropic
 
 from routerpool import AnswerError, FailureKind, Outcome, RequestError, Usage
-from routerpool.testing import Form, ProviderContract, Upstream, make_router
+from routerpool.testing import ProviderContract, Upstream, make_router
 from routerpool.testing.provider_contract import TOOL, Rig, modes
 
-DOCS = "docs.anthropic.com/en/api/errors and /rate-limits, 2026-11-20"
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
 def error(kind: str, message: str, **more: Any) -> dict[str, Any]:
     return {"type": "error", "error": {"type": kind, "message": message, **more}, "request_id": "req_011C"}
-
-
-class Later:
-    """Headers that name a point in time some seconds after they are sent, as Anthropic writes it."""
-
-    def __init__(self, seconds: float, *windows: str, spent: str = "0") -> None:
-        moment = datetime.now(UTC) + timedelta(seconds=seconds)
-        self.headers = {}
-        for window in windows:
-            prefix = f"anthropic-ratelimit-{window}"
-            self.headers |= {f"{prefix}-limit": "50", f"{prefix}-remaining": spent}
-            self.headers |= {f"{prefix}-reset": moment.strftime("%Y-%m-%dT%H:%M:%SZ")}
-
-
-LIMITED = error("rate_limit_error", "This request would exceed your account's rate limit. Please try again later.")
-HOUR_ON = str(int(datetime.now(UTC).timestamp()) + 3600)
-
-
-def limited(window: str) -> Form:
-    """A 429 of one window that is spent, beside others that are not."""
-    others = [name for name in ("requests", "tokens", "input-tokens", "output-tokens") if name != window]
-    headers = Later(600, window).headers | Later(60, *others, spent="9000").headers
-    kind = FailureKind.RATE_LIMITED
-    # The forms are made when the tests are collected, and told some time later.
-    return Form(name=f"{window} spent", status=429, body=LIMITED, headers=headers, kind=kind, wait=400, within=201)
 
 
 class TestAnthropic(ProviderContract):
@@ -77,99 +50,7 @@ class TestAnthropic(ProviderContract):
             Usage(input_uncached=18, output=5, source="reported"),
         ),
     )
-    forms = (
-        *(limited(window) for window in ("requests", "tokens", "input-tokens", "output-tokens")),
-        Form(
-            name="retry-after goes before the windows",
-            status=429,
-            body=LIMITED,
-            headers={"retry-after": "27", **Later(600, "requests").headers},
-            kind=FailureKind.RATE_LIMITED,
-            wait=27,
-            source=DOCS,
-        ),
-        *(
-            Form(
-                name=f"a subscription's {window} window",
-                status=429,
-                body=LIMITED,
-                headers={
-                    f"anthropic-ratelimit-unified-{window}-status": "rejected",
-                    f"anthropic-ratelimit-unified-{window}-reset": HOUR_ON,
-                },
-                kind=FailureKind.RATE_LIMITED,
-                wait=2400,
-                within=1201,
-            )
-            for window in ("5h", "7d")
-        ),
-        Form(
-            name="spend limit of the tier",
-            status=429,
-            body=error("rate_limit_error", "Spent.", details={"error_code": "enforced_spend_limit_reached"}),
-            headers={"retry-after": "600"},
-            kind=FailureKind.CREDIT,
-            wait=600,
-            source=DOCS,
-        ),
-        Form(
-            name="monthly spend limit in words",
-            status=429,
-            body=error("rate_limit_error", "This request would exceed your account's monthly spend limit."),
-            kind=FailureKind.CREDIT,
-        ),
-        Form(
-            name="no credit left",
-            status=400,
-            body=error("invalid_request_error", "Your credit balance is too low to access the Anthropic API."),
-            kind=FailureKind.CREDIT,
-        ),
-        Form(name="billing", status=402, body=error("billing_error", "Pay."), kind=FailureKind.CREDIT),
-        Form(
-            name="overloaded",
-            status=529,
-            body=error("overloaded_error", "Overloaded"),
-            kind=FailureKind.UNAVAILABLE,
-            source=DOCS,
-        ),
-        Form(
-            name="request too large",
-            status=413,
-            body=error("request_too_large", "Request exceeds the maximum size"),
-            kind=FailureKind.TOO_LARGE,
-            source=DOCS,
-        ),
-        Form(
-            name="prompt too long",
-            status=400,
-            body=error("invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"),
-            kind=FailureKind.TOO_LARGE,
-        ),
-        Form(
-            name="bad key",
-            status=401,
-            body=error("authentication_error", "invalid x-api-key"),
-            kind=FailureKind.AUTH,
-        ),
-        Form(name="not allowed", status=403, body=error("permission_error", "No."), kind=FailureKind.FORBIDDEN),
-        Form(
-            name="no such model",
-            status=404,
-            body=error("not_found_error", "model: claude-none"),
-            kind=FailureKind.MISSING_MODEL,
-        ),
-        Form(name="broken", status=500, body=error("api_error", "Internal"), kind=FailureKind.SERVER),
-        Form(name="too slow", status=504, body=error("timeout_error", "Timed out"), kind=FailureKind.TIMEOUT),
-        Form(name="an error inside a 200", status=200, body=LIMITED, kind=FailureKind.RATE_LIMITED),
-        Form(
-            name="a model without structured outputs",
-            status=400,
-            body=error("invalid_request_error", "output_config.format: structured outputs are not supported by it."),
-            kind=FailureKind.UNAVAILABLE,
-            wait=0,
-            lacks="json_schema",
-        ),
-    )
+    forms = "forms.yaml"
 
     def listing(self, models: Any) -> Any:
         return {"data": list(models), "has_more": False, "first_id": None, "last_id": None}

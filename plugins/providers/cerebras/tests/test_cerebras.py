@@ -8,60 +8,15 @@ from typing import Any
 import pytest
 from routerpool_cerebras import Cerebras
 
-from routerpool import FailureKind
-from routerpool.testing import Form, ProviderContract, Upstream, make_router
+from routerpool.testing import ProviderContract, Upstream, make_router
 
 ENV = {"CEREBRAS_API_KEY": "k"}
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
-def refused(message: str, code: str) -> dict[str, Any]:
-    """The body of a 429: the error stands at the top."""
-    return {"message": message, "type": "too_many_requests_error", "param": "quota", "code": code}
-
-
-def windows(requests_left: int, tokens_left: int) -> dict[str, str]:
-    return {
-        "x-ratelimit-limit-requests-day": "14400",
-        "x-ratelimit-remaining-requests-day": str(requests_left),
-        "x-ratelimit-reset-requests-day": "33011.382867",
-        "x-ratelimit-limit-tokens-minute": "60000",
-        "x-ratelimit-remaining-tokens-minute": str(tokens_left),
-        "x-ratelimit-reset-tokens-minute": "11.382867",
-    }
-
-
 class TestCerebras(ProviderContract):
     plugin = Cerebras
-    forms = (
-        Form(
-            name="the minute's tokens are spent",
-            status=429,
-            body=refused("Tokens per minute limit exceeded - too many tokens processed.", "token_quota_exceeded"),
-            headers=windows(requests_left=9000, tokens_left=0),
-            kind=FailureKind.RATE_LIMITED,
-            wait=11.38,
-            within=0.1,
-            source="continuedev/continue #9800, 2026-01-22; headers: facts, 2026-07-18",
-        ),
-        Form(
-            name="the day's requests are spent",
-            status=429,
-            body=refused("Requests per day limit exceeded - too many requests sent.", "request_quota_exceeded"),
-            headers=windows(requests_left=0, tokens_left=60000),
-            kind=FailureKind.QUOTA_EXHAUSTED,
-            wait=33011.38,
-            within=0.1,
-            source="nminaya/grammar-nazi-bot #959, 2026-08-12 (that of the minute); headers: facts, 2026-07-18",
-        ),
-        Form(
-            name="the minute's requests are spent",
-            status=429,
-            body=refused("Requests per minute limit exceeded - too many requests sent.", "request_quota_exceeded"),
-            kind=FailureKind.RATE_LIMITED,
-            source="nminaya/grammar-nazi-bot #959, 2026-08-12",
-        ),
-    )
+    forms = "forms.yaml"
 
 
 def sent(model: str, section: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC
 from typing import Any
 
 import pytest
 from routerpool_cloudflare import Cloudflare
 
-from routerpool import FailureKind
-from routerpool.providers import until_midnight
-from routerpool.testing import Form, ProviderContract, Upstream, make_router
+from routerpool.testing import ProviderContract, Upstream, make_router
 from routerpool.testing.provider_contract import Rig
 
 ACCOUNT = "0123456789abcdef0123456789abcdef"
@@ -22,120 +18,12 @@ ENV = {"CLOUDFLARE_API_TOKEN": "k"}
 MODEL = "@cf/openai/gpt-oss-120b"
 HELLO = [{"role": "user", "content": "Hello"}]
 SEARCH = "GET /models/search"
-DAILY = "You have used up your daily free allocation of 10,000 neurons."
-
-
-def refused(code: int, message: str) -> dict[str, Any]:
-    return {"result": None, "success": False, "errors": [{"code": code, "message": message}], "messages": []}
 
 
 class TestCloudflare(ProviderContract):
     plugin = Cloudflare
     models_route = SEARCH
-    forms = (
-        Form(
-            name="the day's allowance is spent, for all models until midnight UTC",
-            status=429,
-            body=refused(3036, DAILY),
-            kind=FailureKind.QUOTA_EXHAUSTED,
-            wait=until_midnight(time.time(), UTC),
-            within=600,  # the tests may run long after this was written down
-            pool="neurons",
-            source="developers.cloudflare.com/workers-ai/platform/errors, 2026-07-29",
-        ),
-        Form(
-            name="the same as a single object",
-            status=429,
-            body={"errors": {"message": DAILY, "code": 3036}, "success": False, "result": {}, "messages": []},
-            kind=FailureKind.QUOTA_EXHAUSTED,
-            wait=until_midnight(time.time(), UTC),
-            within=600,
-            pool="neurons",
-            source="the wrapping: anomalyco/opencode #30381, 2026-06-02",
-        ),
-        Form(
-            name="the same as an internal code",
-            status=429,
-            body={"name": "AiError", "internalCode": 3036, "httpCode": 429, "message": DAILY},
-            kind=FailureKind.QUOTA_EXHAUSTED,
-            wait=until_midnight(time.time(), UTC),
-            within=600,
-            pool="neurons",
-            source="the wrapping: devoxx/DevoxxGenieIDEAPlugin #1256, 2026-08-01",
-        ),
-        Form(
-            name="no capacity just now",
-            status=429,
-            body=refused(3040, "No more data centers to forward the request to"),
-            kind=FailureKind.UNAVAILABLE,
-            source="developers.cloudflare.com/workers-ai/platform/errors, 2026-07-29",
-        ),
-        Form(
-            name="300 requests a minute",
-            status=429,
-            body=refused(10429, "Rate limited"),
-            headers={"Retry-After": "12"},
-            kind=FailureKind.RATE_LIMITED,
-            wait=12,
-            source="developers.cloudflare.com/workers-ai/platform/limits, 2026-09-17; any 429 with another code",
-        ),
-        Form(
-            name="no such model",
-            status=400,
-            body=refused(5007, "No such model @cf/meta/none or task"),
-            kind=FailureKind.MISSING_MODEL,
-            source="developers.cloudflare.com/workers-ai/platform/errors, 2026-07-29",
-        ),
-        Form(
-            name="no name of a model",
-            status=404,
-            body=refused(3042, "The model name is invalid"),
-            kind=FailureKind.MISSING_MODEL,
-            source="developers.cloudflare.com/workers-ai/platform/errors, 2026-07-29",
-        ),
-        Form(
-            name="too large",
-            status=413,
-            body=refused(3006, "Request is too large"),
-            kind=FailureKind.TOO_LARGE,
-            source="developers.cloudflare.com/workers-ai/platform/errors, 2026-07-29",
-        ),
-        Form(
-            name="too slow",
-            status=408,
-            body=refused(3007, "Request timeout"),
-            kind=FailureKind.TIMEOUT,
-            source="developers.cloudflare.com/workers-ai/platform/errors, 2026-07-29",
-        ),
-        Form(
-            name="no terms were agreed to",
-            status=403,
-            body=refused(5016, "User has not agreed to Llama3.2 model terms"),
-            kind=FailureKind.FORBIDDEN,
-            source="developers.cloudflare.com/workers-ai/platform/errors, 2026-07-29",
-        ),
-        Form(
-            name="a token that is none",
-            status=403,
-            body=refused(10000, "Authentication error"),
-            kind=FailureKind.AUTH,
-            source="general knowledge, no page at hand",
-        ),
-        Form(
-            name="the account has another id",
-            status=404,
-            body=refused(7003, "Could not route to /client/v4/accounts/x, perhaps your object identifier is invalid?"),
-            kind=FailureKind.AUTH,
-            source="general knowledge, no page at hand",
-        ),
-        Form(
-            name="a form of message that this model does not take",
-            status=400,
-            body=refused(5006, "AiError: Bad input: Error: oneOf at '/' not met, 0 matches"),
-            kind=FailureKind.BAD_REQUEST,
-            source="anomalyco/opencode #30381, 2026-06-02",
-        ),
-    )
+    forms = "forms.yaml"
 
     def listing(self, models: Sequence[Any]) -> Any:
         return {"result": list(models), "success": True, "errors": [], "messages": []}

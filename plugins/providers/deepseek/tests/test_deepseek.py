@@ -13,16 +13,12 @@ import pytest
 from routerpool_deepseek import DeepSeek
 
 from routerpool import FailureKind, Usage
-from routerpool.testing import Form, ProviderContract, Upstream, Witness, make_router
+from routerpool.testing import ProviderContract, Upstream, Witness, make_router
 from routerpool.testing.answers import Answer
 
 ENV = {"DEEPSEEK_API_KEY": "k"}
 HELLO = [{"role": "user", "content": "Hello"}]
 CALL = {"id": "c1", "type": "function", "function": {"name": "forecast", "arguments": "{}"}}
-
-
-def refused(message: str, type_: str = "invalid_request_error") -> dict[str, Any]:
-    return {"error": {"message": message, "type": type_, "param": None, "code": type_}}
 
 
 class TestDeepSeek(ProviderContract):
@@ -49,62 +45,7 @@ class TestDeepSeek(ProviderContract):
             Usage(input_uncached=100, output=20, source="reported"),
         ),
     )
-    forms = (
-        Form(
-            name="the balance is spent",
-            status=402,
-            body=refused("Insufficient Balance", "unknown_error"),
-            kind=FailureKind.CREDIT,
-            source="api-docs.deepseek.com/quick_start/error_codes",
-        ),
-        Form(
-            name="a parameter is wrong",
-            status=422,
-            body=refused("Failed to deserialize the JSON body into the target type: temperature"),
-            kind=FailureKind.BAD_REQUEST,
-            source="api-docs.deepseek.com/quick_start/error_codes",
-        ),
-        Form(
-            name="too many at a time",
-            status=429,
-            body=refused("Rate limit reached for requests", "rate_limit_reached_error"),
-            kind=FailureKind.RATE_LIMITED,
-            source="api-docs.deepseek.com/quick_start/error_codes",
-        ),
-        Form(
-            name="overloaded",
-            status=503,
-            body=refused(
-                "Service is too busy. We advise users to switch to alternatives.", "service_unavailable_error"
-            ),
-            kind=FailureKind.UNAVAILABLE,
-            source="api-docs.deepseek.com/quick_start/error_codes",
-        ),
-        Form(
-            name="the content is refused",
-            status=400,
-            body=refused("Content Exists Risk"),
-            kind=FailureKind.CONTENT_FILTER,
-            source="666ghj/BettaFish #108, 2025-11-04",
-        ),
-        Form(
-            name="another model began the turn",
-            status=400,
-            body=refused("The `reasoning_content` in the thinking mode must be passed back to the API."),
-            kind=FailureKind.UNAVAILABLE,
-            wait=0,
-            source="crewAIInc/crewAI #5878, 2026",
-        ),
-        Form(
-            name="no schema for the answer",
-            status=400,
-            body=refused("This response_format type is unavailable now"),
-            kind=FailureKind.UNAVAILABLE,
-            wait=0,
-            lacks="json_schema",
-            source="general knowledge, no page at hand",
-        ),
-    )
+    forms = "forms.yaml"
 
 
 def sent(messages: list[dict[str, Any]], **more: Any) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from routerpool_github import GitHub
 
-from routerpool import FailureKind, Level, Probe
-from routerpool.testing import Form, ProviderContract, Upstream, make_router
+from routerpool import Level, Probe
+from routerpool.testing import ProviderContract, Upstream, make_router
 from routerpool.testing.provider_contract import Rig
 
 ENV = {"GITHUB_TOKEN": "k"}
@@ -19,89 +19,10 @@ HELLO = [{"role": "user", "content": "Hello"}]
 CATALOG = "GET /catalog/models"
 
 
-def refused(code: str | None, message: str) -> dict[str, Any]:
-    return {"error": {"code": code, "message": message, "details": message}}
-
-
-def spent(limit: str, seconds: int) -> dict[str, Any]:
-    return refused("RateLimitReached", f"Rate limit of {limit}. Please wait {seconds} seconds before retrying.")
-
-
 class TestGitHub(ProviderContract):
     plugin = GitHub
     models_route = CATALOG
-    forms = (
-        Form(
-            name="the day's requests are spent",
-            status=429,
-            body=spent("50 per 86400s exceeded for UserByModelByDay", 52220),
-            kind=FailureKind.QUOTA_EXHAUSTED,
-            wait=52220,
-            source="public client code that quotes it, read 2026-11-20",
-        ),
-        Form(
-            name="the minute's requests are spent",
-            status=429,
-            body=spent("10 per 60s exceeded for UserByModelByMinute", 38),
-            headers={"x-ratelimit-type": "UserByModelByMinute", "retry-after": "38"},
-            kind=FailureKind.RATE_LIMITED,
-            wait=38,
-            source="the same form with another window",
-        ),
-        Form(
-            name="the request is longer than the free plan takes",
-            status=413,
-            body=refused("tokens_limit_reached", "Request body too large for gpt-4o model. Max size: 8000 tokens."),
-            kind=FailureKind.UNAVAILABLE,
-            wait=0,
-            source="cline/cline #2115, 2025-03-06",
-        ),
-        Form(
-            name="an argument that it does not know",
-            status=400,
-            body={"error": {"message": "Unrecognized request argument supplied: thinking", "code": None}},
-            kind=FailureKind.UNAVAILABLE,
-            wait=0,
-            source="facts, 2026-07-18",
-        ),
-        Form(
-            name="more tokens of an answer than the free plan gives",
-            status=400,
-            body={
-                "error": {"message": "max_tokens is too large: 8192. This model supports at most 4096.", "code": None}
-            },
-            kind=FailureKind.BAD_REQUEST,
-            source="algorithmicsuperintelligence/optillm #4, 2024-09-12",
-        ),
-        Form(
-            name="no such model",
-            status=404,
-            body=refused("unknown_model", "Unknown model: /gpt-5.2"),
-            kind=FailureKind.MISSING_MODEL,
-            source="GitHubSecurityLab/seclab-taskflows #80, 2026-04-30",
-        ),
-        Form(
-            name="no such model, said in a plain text",
-            status=400,
-            body=b"Model not found; expected format: {publisher}/{model_name}.",
-            kind=FailureKind.MISSING_MODEL,
-            source="lobehub/lobehub #8314, 2025-07-02",
-        ),
-        Form(
-            name="not for this account",
-            status=400,
-            body=refused("unavailable_model", "Unavailable model: o4-mini"),
-            kind=FailureKind.FORBIDDEN,
-            source="github/gh-models #65, 2025-06-15",
-        ),
-        Form(
-            name="the token may not use models",
-            status=401,
-            body=refused("unauthorized", "The `models` permission is required to access this endpoint"),
-            kind=FailureKind.AUTH,
-            source="general knowledge, no page at hand",
-        ),
-    )
+    forms = "forms.yaml"
 
     def listing(self, models: Sequence[Any]) -> Any:
         return list(models)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from copy import deepcopy
 from typing import Any
 
@@ -12,9 +11,8 @@ import pytest
 from routerpool_google import NOBODYS_SIGNATURE, Google
 from routerpool_google.tool_schema import Narrowing
 
-from routerpool import FailureKind
-from routerpool.providers import PACIFIC, until_midnight, zone
-from routerpool.testing import Form, ProviderContract, Upstream, make_router
+from routerpool.providers import PACIFIC
+from routerpool.testing import ProviderContract, Upstream, make_router
 from routerpool.testing.answers import sse
 
 ENV = {"GEMINI_API_KEY": "k"}
@@ -42,135 +40,9 @@ def quota(*periods: str, model: str = "gemini-3.5-flash", value: str = "20") -> 
     return {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": violations}
 
 
-def retry(delay: str) -> dict[str, Any]:
-    return {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}
-
-
-def midnight() -> float:
-    return until_midnight(time.time(), zone(PACIFIC))
-
-
 class TestGoogle(ProviderContract):
     plugin = Google
-    forms = (
-        Form(
-            name="the minute's requests are spent",
-            status=429,
-            body=refused(429, "RESOURCE_EXHAUSTED", SPENT, quota("Minute"), retry("41.5s")),
-            kind=FailureKind.RATE_LIMITED,
-            wait=41.5,
-            pool="gemini-3.5-flash",
-            source="google-gemini/gemini-cli #8437, 2025-09-14; facts, 2026-07-18",
-        ),
-        Form(
-            name="the day's requests are spent, until midnight Pacific whatever delay it states",
-            status=429,
-            body=refused(429, "RESOURCE_EXHAUSTED", SPENT, quota("Day"), retry("34.4s")),
-            kind=FailureKind.QUOTA_EXHAUSTED,
-            wait=midnight(),
-            within=600,  # the tests may run long after this was written down
-            pool="gemini-3.5-flash",
-            source="ogkalu2/comic-translate #403, 2026-01-30",
-        ),
-        Form(
-            name="a minute and the day are spent: the day counts",
-            status=429,
-            body=refused(429, "RESOURCE_EXHAUSTED", SPENT, quota("Minute", "Day"), retry("34.4s")),
-            kind=FailureKind.QUOTA_EXHAUSTED,
-            wait=midnight(),
-            within=600,
-            pool="gemini-3.5-flash",
-            source="google-gemini/gemini-cli #8437, 2025-09-14",
-        ),
-        Form(
-            name="spent without details",
-            status=429,
-            body=refused(429, "RESOURCE_EXHAUSTED", "Resource has been exhausted (e.g. check quota)."),
-            kind=FailureKind.RATE_LIMITED,
-            source="n4ze3m/page-assist #406, 2025-02-16",
-        ),
-        Form(
-            name="the wait is told in a sentence, and the error in no list",
-            status=429,
-            body=refused(429, "RESOURCE_EXHAUSTED", f"{SPENT}\nPlease retry in 58.821668433s.")[0],
-            kind=FailureKind.RATE_LIMITED,
-            wait=58.82,
-            source="ogkalu2/comic-translate #403, 2026-01-30",
-        ),
-        Form(
-            name="not in the free plan",
-            status=429,
-            body=refused(
-                429,
-                "RESOURCE_EXHAUSTED",
-                f"{SPENT}\n* Quota exceeded for metric: {METRIC}, limit: 0, model: gemini-3-pro\nPlease retry in 45s.",
-                quota("Day", value="0"),
-                retry("45s"),
-            ),
-            kind=FailureKind.FORBIDDEN,
-            source="continuedev/continue #9570, 2026-01-16",
-        ),
-        Form(
-            name="a bad key is a 400",
-            status=400,
-            body=refused(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key."),
-            kind=FailureKind.AUTH,
-            source="facts, 2026-07-18",
-        ),
-        Form(
-            name="a keyword of JSON Schema that it does not know",
-            status=400,
-            body=refused(
-                400, "INVALID_ARGUMENT", "Invalid JSON payload received. Unknown name \"const\" at 'tools[0]'"
-            ),
-            kind=FailureKind.UNAVAILABLE,
-            wait=0,
-            source="zed-industries/zed #44875, 2025-12-15",
-        ),
-        Form(
-            name="a call without its thought signature",
-            status=400,
-            body=refused(
-                400, "INVALID_ARGUMENT", "Function call is missing a thought_signature in functionCall parts."
-            ),
-            kind=FailureKind.UNAVAILABLE,
-            wait=0,
-            source="ai.google.dev/gemini-api/docs/thought-signatures",
-        ),
-        Form(
-            name="not in this country",
-            status=400,
-            body=refused(400, "FAILED_PRECONDITION", "User location is not supported for the API use."),
-            kind=FailureKind.FORBIDDEN,
-            source="ai.google.dev/gemini-api/docs/troubleshooting",
-        ),
-        Form(
-            name="no instructions for this model",
-            status=400,
-            body=refused(400, "INVALID_ARGUMENT", "Developer instruction is not enabled for models/gemma-3-27b-it"),
-            kind=FailureKind.UNAVAILABLE,
-            wait=0,
-            source="general knowledge, no page at hand",
-        ),
-        Form(
-            name="overloaded",
-            status=503,
-            body=refused(503, "UNAVAILABLE", "The model is overloaded. Please try again later."),
-            kind=FailureKind.UNAVAILABLE,
-            source="ai.google.dev/gemini-api/docs/troubleshooting",
-        ),
-        Form(
-            name="the prompt is too long",
-            status=400,
-            body=refused(
-                400,
-                "INVALID_ARGUMENT",
-                "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
-            ),
-            kind=FailureKind.TOO_LARGE,
-            source="general knowledge, no page at hand",
-        ),
-    )
+    forms = "forms.yaml"
 
     def entry(self, model_id: str) -> Any:
         return {"id": f"models/{model_id}", "object": "model", "owned_by": "google"}

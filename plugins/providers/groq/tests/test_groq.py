@@ -7,89 +7,16 @@ from typing import Any, ClassVar
 
 from routerpool_groq import Groq
 
-from routerpool import FailureKind, Usage
-from routerpool.testing import Form, ProviderContract, Upstream, make_router
+from routerpool import Usage
+from routerpool.testing import ProviderContract, Upstream, make_router
 
 SEARCH = {"type": "web_search_preview"}
-SOURCE = "console.groq.com/docs/rate-limits, /docs/errors, 2026-07-18"
 KEY = {"GROQ_API_KEY": "k"}
-
-
-def error(message: str, kind: str, code: str) -> dict[str, Any]:
-    return {"error": {"message": message, "type": kind, "code": code}}
-
-
-def counters(requests: tuple[str, str], tokens: tuple[str, str]) -> dict[str, str]:
-    """Groq's headers: for requests and for tokens what is left and when it renews."""
-    return {
-        "x-ratelimit-limit-requests": "1000",
-        "x-ratelimit-limit-tokens": "12000",
-        "x-ratelimit-remaining-requests": requests[0],
-        "x-ratelimit-reset-requests": requests[1],
-        "x-ratelimit-remaining-tokens": tokens[0],
-        "x-ratelimit-reset-tokens": tokens[1],
-    }
 
 
 class TestGroq(ProviderContract):
     plugin = Groq
-    forms = (
-        Form(
-            name="a request larger than the tokens of a minute may fit another model, and benches none",
-            status=413,
-            body=error(
-                "Request too large for model `x` on tokens per minute (TPM): Limit 6000, Requested 9001.",
-                "tokens",
-                "rate_limit_exceeded",
-            ),
-            kind=FailureKind.UNAVAILABLE,
-            wait=0,
-            within=0,
-            source=SOURCE,
-        ),
-        Form(
-            name="any other request that is too large is the client's own",
-            status=413,
-            body=error("Request Entity Too Large", "invalid_request_error", "request_too_large"),
-            kind=FailureKind.TOO_LARGE,
-            source=SOURCE,
-        ),
-        Form(
-            name="a minute's tokens are spent, and retry-after goes before the headers",
-            status=429,
-            body=error("Rate limit reached on tokens per minute (TPM).", "tokens", "rate_limit_exceeded"),
-            headers={"retry-after": "8", **counters(("412", "2m59.56s"), ("0", "7.66s"))},
-            kind=FailureKind.RATE_LIMITED,
-            wait=8,
-            source=SOURCE,
-        ),
-        Form(
-            name="without a retry-after the counter that is at zero tells the wait",
-            status=429,
-            body=error("Rate limit reached.", "tokens", "rate_limit_exceeded"),
-            headers=counters(("412", "2m59.56s"), ("0", "7.66s")),
-            kind=FailureKind.RATE_LIMITED,
-            wait=7.66,
-            within=0.01,
-            source=SOURCE,
-        ),
-        Form(
-            name="a day's requests are spent",
-            status=429,
-            body=error("Rate limit reached on requests per day (RPD): Limit 1000.", "requests", "rate_limit_exceeded"),
-            headers=counters(("0", "2h13m7.5s"), ("12000", "0s")),
-            kind=FailureKind.QUOTA_EXHAUSTED,
-            wait=7987.5,
-            source=SOURCE,
-        ),
-        Form(
-            name="a parameter that it does not know is the client's own",
-            status=400,
-            body=error("property 'x' is unsupported", "invalid_request_error", "unsupported_parameter"),
-            kind=FailureKind.BAD_REQUEST,
-            source=SOURCE,
-        ),
-    )
+    forms = "forms.yaml"
     usages: ClassVar = (
         (
             {"prompt_tokens": 100, "completion_tokens": 20, "prompt_tokens_details": {"cached_tokens": 64}},

@@ -6,34 +6,14 @@ import asyncio
 
 from routerpool_huggingface import HuggingFace
 
-from routerpool import FailureKind
-from routerpool.testing import Form, ProviderContract, Upstream, make_router
+from routerpool.testing import ProviderContract, Upstream, make_router
 
 HELLO = [{"role": "user", "content": "Hello"}]
-SPENT = (
-    "You have exceeded your monthly included credits for Inference Providers. "
-    "Subscribe to PRO to get 20x more monthly included credits."
-)
 
 
 class TestHuggingFace(ProviderContract):
     plugin = HuggingFace
-    forms = (
-        Form(
-            name="the month's credit is spent",
-            status=402,
-            body={"error": SPENT},
-            kind=FailureKind.CREDIT,
-            pool="credit",
-            source="huggingface/agents-course #386, 2025-03-29",
-        ),
-        Form(
-            name="too many requests, and no header says for how long",
-            status=429,
-            body={"error": {"message": "Rate limit reached"}},
-            kind=FailureKind.RATE_LIMITED,
-        ),
-    )
+    forms = "forms.yaml"
 
 
 def test_all_models_draw_on_the_one_credit_of_the_account() -> None:

@@ -9,7 +9,7 @@ import pytest
 from routerpool_kilo import Kilo
 
 from routerpool import FailureKind, RequestError
-from routerpool.testing import Form, ProviderContract, Upstream, Witness, make_router
+from routerpool.testing import ProviderContract, Upstream, Witness, make_router
 
 FREE = "kilo-auto/free"
 KEY = {"KILO_API_KEY": "k"}
@@ -18,23 +18,7 @@ PLUGINS = {"kilo": Kilo}
 
 class TestKilo(ProviderContract):
     plugin = Kilo
-    forms = (
-        Form(
-            name="an hour's requests of the free models are spent",
-            status=429,
-            body={"error": {"message": "Rate limit exceeded", "code": 429}},
-            kind=FailureKind.RATE_LIMITED,
-            pool="free",
-            source="kilo.ai/docs/gateway, 2026-07-11",
-        ),
-        Form(
-            name="a response format that got there all the same is the client's own",
-            status=400,
-            body={"error": {"message": "response_format is not supported", "code": 400}},
-            kind=FailureKind.BAD_REQUEST,
-            source="FreeLLMAPI, 2026-07-11",
-        ),
-    )
+    forms = "forms.yaml"
 
 
 def test_all_free_models_share_one_quota_and_what_is_asked_of_them_is_logged() -> None:

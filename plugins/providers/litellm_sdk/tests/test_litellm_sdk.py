@@ -8,13 +8,13 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.util import find_spec
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from routerpool_litellm_sdk import CURE, LiteLLM, LiteLLMConfig
 
 from routerpool import ConfigError, FailureKind, Level, ModelData, Prices, RequestError
-from routerpool.testing import Form, ProviderContract, make_router
+from routerpool.testing import ProviderContract, make_router
 from routerpool.testing.provider_contract import Rig, modes
 
 KEY = "canary-of-litellm"
@@ -25,44 +25,10 @@ needs_sdk = pytest.mark.skipif(
 pytestmark = pytest.mark.filterwarnings("ignore")  # LiteLLM warns of itself and of pydantic, on every answer
 
 
-def openai_error(message: str, code: str | None = None) -> dict[str, Any]:
-    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
-
-
 @needs_sdk
 class TestLiteLLM(ProviderContract):
     plugin = LiteLLM
-    forms: ClassVar[tuple[Form, ...]] = (
-        Form(
-            name="the vendor's wait comes through LiteLLM",
-            status=429,
-            body=openai_error("Slow down."),
-            headers={"retry-after": "17"},
-            kind=FailureKind.RATE_LIMITED,
-            wait=17,
-        ),
-        Form(
-            name="ContextWindowExceededError",
-            status=400,
-            body=openai_error("This model's maximum context length is 8192 tokens.", "context_length_exceeded"),
-            kind=FailureKind.TOO_LARGE,
-        ),
-        Form(
-            name="ContentPolicyViolationError",
-            status=400,
-            body=openai_error(
-                "Your request was rejected as a result of our safety system.", "content_policy_violation"
-            ),
-            kind=FailureKind.CONTENT_FILTER,
-        ),
-        Form(
-            name="no money left",
-            status=429,
-            body=openai_error("You exceeded your current quota.", "insufficient_quota"),
-            kind=FailureKind.CREDIT,
-        ),
-        Form(name="Timeout", status=408, body=openai_error("Too slow."), kind=FailureKind.TIMEOUT),
-    )
+    forms = "forms.yaml"
 
     @pytest.fixture(autouse=True)
     def key(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,89 +11,17 @@ from typing import Any
 import pytest
 from routerpool_llamacpp import LlamaCpp, LlamaCppConfig
 
-from routerpool import AnswerError, ConfigError, FailureKind, Level, Probe, RequestError
-from routerpool.testing import Form, ProviderContract, Upstream, Witness, make_router
+from routerpool import AnswerError, ConfigError, Level, Probe, RequestError
+from routerpool.testing import ProviderContract, Upstream, Witness, make_router
 
 CURE = "needs the wheels of a real engine: uv run --all-packages --group real pytest -m real"
 PLUGINS = {"llamacpp": LlamaCpp}
 HELLO = [{"role": "user", "content": "Will it rain?"}]
 
 
-def error(code: int, message: str, kind: str, **more: Any) -> dict[str, Any]:
-    """Its form of an error, whose code is a number."""
-    return {"error": {"code": code, "message": message, "type": kind, **more}}
-
-
-SEEN = "xllamacpp 2026.10.11549, 2026-11-20"
-
-
 class TestAServerElsewhere(ProviderContract):
     plugin = LlamaCpp
-    forms = (
-        Form(
-            name="the prompt does not fit its slot, both numbers beside the text",
-            status=400,
-            body=error(
-                400,
-                "the request exceeds the available context size, try increasing it",
-                "exceed_context_size_error",
-                n_prompt_tokens=5000,
-                n_ctx=1024,
-            ),
-            kind=FailureKind.TOO_LARGE,
-            source=SEEN,
-        ),
-        Form(
-            name="a tool that is no function",
-            status=400,
-            body=error(400, "'type' of tool must be 'function'", "invalid_request_error"),
-            kind=FailureKind.UNAVAILABLE,
-            wait=0,
-            lacks="web_search",
-        ),
-        Form(
-            name="the same of an older version",
-            status=500,
-            body=error(500, "'type' of tool must be 'function'", "server_error"),
-            kind=FailureKind.UNAVAILABLE,
-            wait=0,
-            lacks="web_search",
-        ),
-        Form(
-            name="a model that it does not have, where it has several",
-            status=400,
-            body=error(400, "model not found", "invalid_request_error"),
-            kind=FailureKind.MISSING_MODEL,
-            source="ggml-org/llama.cpp #17968, 2025-12-12",
-        ),
-        Form(
-            name="it is still loading",
-            status=503,
-            body=error(503, "Loading model", "unavailable_error"),
-            kind=FailureKind.UNAVAILABLE,
-        ),
-        Form(
-            name="a grammar that the model's words do not fit",
-            status=500,
-            body=error(500, "Grammar trigger word should be marked as preserved token", "server_error"),
-            kind=FailureKind.SERVER,
-            source=SEEN,
-        ),
-        Form(
-            name="a server that only embeds",
-            status=501,
-            body=error(501, "This server does not support completions.", "not_supported_error"),
-            kind=FailureKind.SERVER,
-            source=SEEN,
-        ),
-        Form(
-            name="messages are missing",
-            status=400,
-            body=error(400, "'messages' is required", "invalid_request_error"),
-            kind=FailureKind.BAD_REQUEST,
-            source=SEEN,
-        ),
-    )
+    forms = "forms.yaml"
 
 
 @pytest.fixture

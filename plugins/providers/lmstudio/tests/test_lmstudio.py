@@ -10,7 +10,7 @@ import pytest
 from routerpool_lmstudio import LmStudio
 
 from routerpool import AnswerError, FailureKind, ProviderConfig
-from routerpool.testing import Form, ProviderContract, Upstream, Witness, make_router
+from routerpool.testing import ProviderContract, Upstream, Witness, make_router
 
 PLUGINS = {"lmstudio": LmStudio}
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -18,53 +18,11 @@ KEEP = (
     "The number of tokens to keep from the initial prompt is greater than the context length (n_keep: 13055>= n_ctx: "
     "4096). Try to load the model with a larger context length, or provide a shorter input."
 )
-OVERFLOWS = (
-    "Trying to keep the first 6547 tokens when context overflows. However, the model is loaded with a context length "
-    "of only 4096 tokens, which is not enough. Try to load the model with a larger context length, or provide a "
-    "shorter input. Error Data: n/a, Additional Data: n/a."
-)
-FORMS = (
-    Form(
-        name="the prompt does not fit the window that the model was loaded with",
-        status=400,
-        body={"error": KEEP},
-        kind=FailureKind.TOO_LARGE,
-        source="Gitlawb/openclaude #353, 2026-04-04",
-    ),
-    Form(
-        name="the same of an older version",
-        status=400,
-        body={"error": OVERFLOWS},
-        kind=FailureKind.TOO_LARGE,
-        source="n4ze3m/page-assist #356, 2025-02-08",
-    ),
-    Form(
-        name="the model was unloaded while the request waited",
-        status=400,
-        body={"error": "Model is unloaded."},
-        kind=FailureKind.UNAVAILABLE,
-        wait=0,
-        source="lmstudio-ai/lmstudio-bug-tracker #1492, 2026-02-07",
-    ),
-    Form(
-        name="loading the model failed",
-        status=400,
-        body={"error": {"message": "Failed to load model", "type": "invalid_request_error"}},
-        kind=FailureKind.SERVER,
-        source="lmstudio-ai/lmstudio-bug-tracker #1492, 2026-02-07",
-    ),
-    Form(
-        name="nothing is loaded, and nothing is loaded on demand",
-        status=404,
-        body={"error": {"message": "No models loaded.", "type": "invalid_request_error", "code": "model_not_found"}},
-        kind=FailureKind.MISSING_MODEL,
-    ),
-)
 
 
 class TestLmStudio(ProviderContract):
     plugin = LmStudio
-    forms = FORMS
+    forms = "forms.yaml"
     models_route = "GET /api/v1/models"
 
     def listing(self, models: Sequence[Any]) -> Any:
@@ -76,7 +34,7 @@ class TestLmStudio(ProviderContract):
 
 class TestAnOlderOne(ProviderContract):
     plugin = LmStudio
-    forms = FORMS
+    forms = "forms.yaml"
 
 
 def models_of(route: str, payload: Any, status: int = 200) -> Mapping[str, Any]:

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from routerpool_mistral import Mistral
 
-from routerpool import FailureKind
-from routerpool.testing import Form, ProviderContract, Upstream, Witness, make_router
+from routerpool.testing import ProviderContract, Upstream, Witness, make_router
 from routerpool.testing.answers import sse
 
 ENV = {"MISTRAL_API_KEY": "k"}
@@ -23,80 +22,9 @@ THOUGHTS = [
 ]
 
 
-def refused(message: Any, type_: str, code: str | None) -> dict[str, Any]:
-    return {"object": "error", "message": message, "type": type_, "param": None, "code": code}
-
-
-def forbidden(name: str) -> dict[str, Any]:
-    """What Mistral says of a field that it does not know."""
-    detail = [{"type": "extra_forbidden", "loc": ["body", name], "msg": "Extra inputs are not permitted", "input": 1}]
-    return refused({"detail": detail}, "invalid_request_error", None)
-
-
 class TestMistral(ProviderContract):
     plugin = Mistral
-    forms = (
-        Form(
-            name="one request a second",
-            status=429,
-            body=refused("Rate limit exceeded", "rate_limited", "1300"),
-            headers={"Retry-After": "1"},
-            kind=FailureKind.RATE_LIMITED,
-            wait=1,
-            source="cline/cline #9085, 2026-02-04",
-        ),
-        Form(
-            name="the window's tokens are spent",
-            status=429,
-            body={"message": "Requests rate limit exceeded"},
-            headers={
-                "x-ratelimit-remaining-requests": "1",
-                "x-ratelimit-reset-requests": "1",
-                "x-ratelimit-remaining-tokens": "0",
-                "x-ratelimit-reset-tokens": "42",
-            },
-            kind=FailureKind.RATE_LIMITED,
-            wait=42,
-            source="dnakov/anon-kode #53, 2025-03-17; headers: third parties, 2026-07-18",
-        ),
-        Form(
-            name="no capacity",
-            status=429,
-            body=refused("Service tier capacity exceeded for this model.", "invalid_request_error", None),
-            kind=FailureKind.UNAVAILABLE,
-            source="continuedev/continue #6185, 2025-06-18",
-        ),
-        Form(
-            name="a field that it does not know",
-            status=422,
-            body=forbidden("frequency_penalty"),
-            kind=FailureKind.UNAVAILABLE,
-            wait=0,
-            source="editor-code-assistant/eca #231, 2025-12-12",
-        ),
-        Form(
-            name="the same without a wrapping",
-            status=422,
-            body={"detail": forbidden("store")["message"]["detail"]},
-            kind=FailureKind.UNAVAILABLE,
-            wait=0,
-            source="Gitlawb/openclaude #739, 2026-04-17",
-        ),
-        Form(
-            name="a field with a wrong value",
-            status=422,
-            body=refused({"detail": [{"type": "less_than_equal", "loc": ["body", "temperature"]}]}, "invalid", None),
-            kind=FailureKind.BAD_REQUEST,
-            source="the same form with another type",
-        ),
-        Form(
-            name="no such model",
-            status=400,
-            body=refused("Invalid model: mistral-huge", "invalid_model", "1500"),
-            kind=FailureKind.MISSING_MODEL,
-            source="tmc/langchaingo #1233, 2025-04-23",
-        ),
-    )
+    forms = "forms.yaml"
 
 
 def talk(reply: bytes | None = None, **more: Any) -> tuple[dict[str, Any], dict[str, Any], Witness]:

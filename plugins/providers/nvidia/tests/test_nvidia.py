@@ -10,56 +10,17 @@ import pytest
 from routerpool_nvidia import Nvidia
 
 from routerpool import FailureKind
-from routerpool.testing import Form, ProviderContract, Upstream, Witness, make_router
+from routerpool.testing import ProviderContract, Upstream, Witness, make_router
 
 HELLO = [{"role": "user", "content": "Hello"}]
 KEY = {"NVIDIA_API_KEY": "k"}
 PLUGINS = {"nvidia": Nvidia}
-SOURCE = "FreeLLMAPI, 2026-08-22"
 FUNCTION = "9b96341b-9791-4db9-a00d-4e43aa192a39"
 
 
 class TestNvidia(ProviderContract):
     plugin = Nvidia
-    forms = (
-        Form(
-            name="the account asks too often, and nothing says until when",
-            status=429,
-            body={"status": 429, "title": "Too Many Requests"},
-            kind=FailureKind.RATE_LIMITED,
-            pool="account",
-            source=SOURCE,
-        ),
-        Form(
-            name="all that runs this model is down, which is not the client's doing",
-            status=400,
-            body={"status": 400, "title": "Bad Request", "detail": "DEGRADED function cannot be invoked"},
-            kind=FailureKind.SERVER,
-            source=SOURCE,
-        ),
-        Form(
-            name="a model that the account is not entitled to is there for others",
-            status=404,
-            body={"status": 404, "title": "Not Found", "detail": f"Function '{FUNCTION}': Not found for account 'x'"},
-            kind=FailureKind.FORBIDDEN,
-            source=SOURCE,
-        ),
-        Form(
-            name="a model that is not there at all",
-            status=404,
-            body="404 page not found",
-            kind=FailureKind.MISSING_MODEL,
-            source=SOURCE,
-        ),
-        Form(
-            name="a conversation with two calls at once is for another model to read",
-            status=400,
-            body={"object": "error", "message": "This model only supports single tool-calls at once!", "code": 400},
-            kind=FailureKind.UNAVAILABLE,
-            wait=0,
-            source=SOURCE,
-        ),
-    )
+    forms = "forms.yaml"
 
 
 @pytest.mark.parametrize("variable", ["NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY"])

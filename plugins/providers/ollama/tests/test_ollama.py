@@ -5,116 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from routerpool_ollama import Ollama, OllamaConfig, address_of
 
-from routerpool import FailureKind, Level, Probe, RequestError
-from routerpool.testing import Form, ProviderContract, Upstream, make_router
+from routerpool import Level, Probe, RequestError
+from routerpool.testing import Form, ProviderContract, Upstream, make_router, read_forms
 
 HELLO = [{"role": "user", "content": "Hello"}]
-
-
-SOURCE = "ollama/ollama fb30760, 2026-08-21"
-OUT_OF_MEMORY = (
-    "CUDA error: out of memory",
-    "ErrorOutOfDeviceMemory: out of device memory",
-    "cudaMalloc failed: out of memory",
-    "hipMalloc failed",
-    "failed to allocate CPU buffer",
-    "tensor allocation failed",
-    "not enough memory for the model",
-    "insufficient memory",
-    "VK_ERROR_OUT_OF_DEVICE_MEMORY",
-    "vk::Device::allocateMemory: ErrorOutOfMemory",
-    "llama-server reported out-of-memory during startup: x",
-)
-
-
-def form(name: str, status: int, text: str, kind: FailureKind, **more: Any) -> Form:
-    """An error as its OpenAI form wraps it."""
-    types = {400: "invalid_request_error", 404: "not_found_error"}
-    error = {"message": text, "type": types.get(status, "api_error"), "param": None, "code": None}
-    return Form(name=name, status=status, body={"error": error}, kind=kind, source=SOURCE, **more)
-
-
-FORMS = (
-    form("the model is not there", 404, "model 'x' not found", FailureKind.MISSING_MODEL),
-    form("nor for the scheduler", 404, 'model "x" not found, try pulling it first', FailureKind.MISSING_MODEL),
-    form("the model only embeds", 400, '"x" does not support chat', FailureKind.MISSING_MODEL),
-    form("the model only chats", 400, '"x" does not support generate', FailureKind.MISSING_MODEL),
-    form(
-        "the model does not think",
-        400,
-        '"x" does not support thinking',
-        FailureKind.UNAVAILABLE,
-        wait=0,
-        lacks="reasoning",
-    ),
-    form(
-        "the model calls no tools",
-        400,
-        "registry.ollama.ai/library/x does not support tools",
-        FailureKind.UNAVAILABLE,
-        wait=0,
-        lacks="tools",
-    ),
-    form("a picture that it would have to fetch", 400, "invalid image input", FailureKind.UNAVAILABLE, wait=0),
-    form("the body is missing", 400, "missing request body", FailureKind.BAD_REQUEST),
-    form("the model is not named", 400, "model is required", FailureKind.BAD_REQUEST),
-    form(
-        "the queue is full",
-        503,
-        "server busy, please try again.  maximum pending requests exceeded",
-        FailureKind.UNAVAILABLE,
-    ),
-    form("the runner ended", 500, "llama-server process has terminated: exit status 2", FailureKind.SERVER),
-    form("the runner did not start", 500, "timed out waiting for llama-server to start", FailureKind.SERVER),
-    form(
-        "the runner stopped",
-        500,
-        "model runner has unexpectedly stopped, this may be due to resource limitations",
-        FailureKind.SERVER,
-    ),
-    *(form(f"no room: {text}", 500, text, FailureKind.SERVER) for text in OUT_OF_MEMORY),
-    form("something on the way has left", 499, "request canceled", FailureKind.SERVER),
-    Form(
-        name="a model of the cloud, and nobody is signed in",
-        status=401,
-        body={"error": "unauthorized", "signin_url": "https://ollama.example/connect"},
-        kind=FailureKind.FORBIDDEN,
-        source=SOURCE,
-    ),
-    form(
-        "a model of the cloud that the plan has not",
-        403,
-        "this model requires a subscription, upgrade for access",
-        FailureKind.FORBIDDEN,
-    ),
-    form("a model of the cloud that is gone", 410, "this model was retired", FailureKind.MISSING_MODEL),
-)
-CLOUD_FORMS = (
-    form(
-        "the cloud's week is used up",
-        429,
-        "you have reached your weekly usage limit, upgrade for higher limits",
-        FailureKind.QUOTA_EXHAUSTED,
-        pool="cloud-week",
-    ),
-    form(
-        "the cloud's session is used up",
-        429,
-        "you have reached your session usage limit",
-        FailureKind.QUOTA_EXHAUSTED,
-        pool="cloud-session",
-    ),
-)
+FORMS, CLOUD_FORMS = (read_forms(Path(__file__).with_name(name)) for name in ("forms.yaml", "cloud_forms.yaml"))
 
 
 class TestOllama(ProviderContract):
     plugin = Ollama
-    forms = FORMS
+    forms = "forms.yaml"
 
 
 class TestNamedModels(ProviderContract):
@@ -126,7 +32,7 @@ class TestNamedModels(ProviderContract):
 class TestModelsOfItsCloud(ProviderContract):
     plugin = Ollama
     options: ClassVar = {"models": ["gpt-oss:120b-cloud"]}
-    forms = CLOUD_FORMS
+    forms = "cloud_forms.yaml"
 
 
 def entry(name: str, **more: Any) -> dict[str, Any]:

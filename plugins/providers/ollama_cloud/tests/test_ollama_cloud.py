@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from routerpool_ollama_cloud import OllamaCloud
 
-from routerpool import FailureKind
-from routerpool.testing import Form, ProviderContract, Upstream, make_router
+from routerpool.testing import ProviderContract, Upstream, make_router
 
 KEY = {"OLLAMA_API_KEY": "k"}
 PLUGINS = {"ollama_cloud": OllamaCloud}
@@ -22,60 +21,10 @@ def limit(window: str) -> str:
     )
 
 
-def both(name: str, status: int, text: str, kind: FailureKind, source: str, **more: Any) -> Sequence[Form]:
-    """An error in Ollama's own form, and in the one that it has for OpenAI's clients."""
-    wrapped = {"message": text, "type": "api_error", "param": None, "code": None}
-    return [
-        Form(name=f"{name}, {form}", status=status, body={"error": body}, kind=kind, source=source, **more)
-        for form, body in (("as a text", text), ("as an object", wrapped))
-    ]
-
-
 class TestOllamaCloud(ProviderContract):
     plugin = OllamaCloud
     models_route = "GET /api/tags"
-    forms = (
-        *both(
-            "the week of the account is spent",
-            429,
-            limit("weekly"),
-            FailureKind.QUOTA_EXHAUSTED,
-            "OmniRoute #6817",
-            wait=86400,
-            pool="account",
-        ),
-        *both(
-            "the session of five hours of the account is spent",
-            429,
-            limit("session"),
-            FailureKind.QUOTA_EXHAUSTED,
-            "docs.ollama.com/cloud, 2026-07-12",
-            wait=18000,
-            pool="account",
-        ),
-        *both(
-            "another model is running already",
-            429,
-            "too many concurrent requests",
-            FailureKind.RATE_LIMITED,
-            "docs.ollama.com/cloud, 2026-07-12",
-        ),
-        *both(
-            "the plan has not got the model, and the key is right",
-            403,
-            "this model requires a subscription, upgrade for access: https://ollama.com/upgrade",
-            FailureKind.FORBIDDEN,
-            "ollama/ollama #15990, 2026-05-06",
-        ),
-        *both(
-            "the model was removed",
-            410,
-            "this model has been retired",
-            FailureKind.MISSING_MODEL,
-            "FreeLLMAPI, 2026-08-22",
-        ),
-        *both("a bad key", 401, "unauthorized", FailureKind.AUTH, "FreeLLMAPI, 2026-08-22"),
-    )
+    forms = "forms.yaml"
 
     def listing(self, models: Sequence[Any]) -> Any:
         return {"models": list(models)}

@@ -4,98 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from routerpool_openai_compatible import OpenAICompatible
 
 from routerpool import AnswerError, ConfigError, FailureKind, Usage
-from routerpool.testing import Form, ProviderContract, Upstream, Witness, make_router
+from routerpool.testing import ProviderContract, Upstream, Witness, make_router, read_forms
 from routerpool.testing.provider_contract import OPENAI_USAGES
 
 PLUGINS = {"openai_compatible": OpenAICompatible}
 
-
-OVERFLOW = "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens."
-
-FORMS = (
-    Form(
-        name="the window is full, by OpenAI's code",
-        status=400,
-        body={"error": {"message": OVERFLOW, "type": "invalid_request_error", "code": "context_length_exceeded"}},
-        kind=FailureKind.TOO_LARGE,
-    ),
-    Form(
-        name="the window is full, by words alone and without a wrapping",
-        status=400,
-        body={"object": "error", "message": OVERFLOW, "type": "BadRequestError", "code": 400},
-        kind=FailureKind.TOO_LARGE,
-    ),
-    Form(
-        name="an error that is only a text",
-        status=503,
-        body={"error": "server busy, please try again"},
-        kind=FailureKind.UNAVAILABLE,
-    ),
-    Form(
-        name="an error in a list",
-        status=400,
-        body=[{"error": {"code": 400, "message": "API key not valid. Please pass a valid API key."}}],
-        kind=FailureKind.AUTH,
-    ),
-    Form(
-        name="a list of errors",
-        status=404,
-        body={"success": False, "errors": [{"code": 3042, "message": "unknown model"}]},
-        kind=FailureKind.MISSING_MODEL,
-    ),
-    Form(
-        name="a problem document",
-        status=429,
-        body={"type": "about:blank", "status": 429, "title": "Too Many Requests"},
-        kind=FailureKind.RATE_LIMITED,
-    ),
-    Form(
-        name="a detail that names the fields",
-        status=422,
-        body={"detail": [{"loc": ["body", "top_k"], "msg": "Extra inputs are not permitted", "type": "extra"}]},
-        kind=FailureKind.BAD_REQUEST,
-    ),
-    Form(
-        name="a page of a proxy before it",
-        status=502,
-        body="<html><body><h1>502 Bad Gateway</h1></body></html>",
-        kind=FailureKind.SERVER,
-    ),
-    Form(
-        name="an error that comes with a good status",
-        status=200,
-        body={"error": {"code": 429, "message": "Rate limit exceeded"}},
-        headers={"Retry-After": "7"},
-        kind=FailureKind.RATE_LIMITED,
-        wait=7,
-    ),
-    Form(
-        name="a day's quota, not a minute's rate",
-        status=429,
-        body={"error": {"message": "You have used up your daily limit of requests"}},
-        kind=FailureKind.QUOTA_EXHAUSTED,
-    ),
-    Form(
-        name="bad JSON, as a server in Python says it",
-        status=500,
-        body=b"Internal Server Error",
-        kind=FailureKind.SERVER,
-    ),
-    Form(
-        name="a model without tools",
-        status=400,
-        body={"error": {"message": "this model does not support tools"}},
-        kind=FailureKind.UNAVAILABLE,
-        wait=0,
-        lacks="tools",
-    ),
-)
 
 USAGES = (
     *OPENAI_USAGES,
@@ -119,14 +39,14 @@ USAGES = (
 class TestWithAKey(ProviderContract):
     plugin = OpenAICompatible
     options: ClassVar = {"api_key_env": "LAB_KEY", "models": ["m1"]}
-    forms = FORMS
+    forms = "forms.yaml"
     usages = USAGES
 
 
 class TestLocalAndWithoutAKey(ProviderContract):
     plugin = OpenAICompatible
     options: ClassVar = {"local": True, "free": True}
-    forms = FORMS[:2]
+    forms = read_forms(Path(__file__).with_name("forms.yaml"))[:2]
 
 
 def test_models_are_asked_for_unless_they_are_named() -> None:

@@ -8,110 +8,23 @@ from typing import Any, ClassVar
 import pytest
 from routerpool_opencode import Opencode, OpencodeConfig
 
-from routerpool import ConfigError, FailureKind
-from routerpool.testing import Form, ProviderContract, Upstream, make_router
+from routerpool import ConfigError
+from routerpool.testing import ProviderContract, Upstream, make_router
 
 HELLO = [{"role": "user", "content": "Hello"}]
 KEY = {"OPENCODE_API_KEY": "k"}
 PLUGINS = {"opencode": Opencode}
-SOURCE = "anomalyco/opencode, its gateway's own source, a copy of 2026"
-
-
-def error(kind: str, message: str, **metadata: str) -> dict[str, Any]:
-    return {"type": "error", "error": {"type": kind, "message": message}, "metadata": metadata}
-
-
-SHARED = (
-    Form(
-        name="the balance is spent, and the key is right",
-        status=401,
-        body=error("CreditsError", "Insufficient balance."),
-        kind=FailureKind.CREDIT,
-        source=SOURCE,
-    ),
-    Form(
-        name="a limit that the user has set for the month is reached",
-        status=401,
-        body=error("MonthlyLimitError", "Your workspace has reached its monthly spending limit of $20."),
-        kind=FailureKind.QUOTA_EXHAUSTED,
-        source=SOURCE,
-    ),
-    Form(
-        name="a limit that is set for a member is reached",
-        status=401,
-        body=error("UserLimitError", "You have reached your monthly spending limit of $20."),
-        kind=FailureKind.QUOTA_EXHAUSTED,
-        source=SOURCE,
-    ),
-    Form(
-        name="the model is not there, or not for chat",
-        status=401,
-        body=error("ModelError", "Model x is not supported for format oa-compat"),
-        kind=FailureKind.MISSING_MODEL,
-        source=SOURCE,
-    ),
-    Form(
-        name="a bad key",
-        status=401,
-        body=error("AuthError", "Invalid API key."),
-        kind=FailureKind.AUTH,
-        source=SOURCE,
-    ),
-    Form(
-        name="not entitled: a free model for OpenCode's own client, or a request without a session",
-        status=403,
-        body=error("RegionError", "This model is not available to you."),
-        kind=FailureKind.FORBIDDEN,
-        source="the documentation of rig-core 0.46",
-    ),
-    Form(
-        name="too many requests",
-        status=429,
-        body=error("RateLimitError", "Rate limit exceeded. Please try again later."),
-        headers={"retry-after": "30"},
-        kind=FailureKind.RATE_LIMITED,
-        wait=30,
-        source=SOURCE,
-    ),
-)
 
 
 class TestZen(ProviderContract):
     plugin = Opencode
-    forms = (
-        *SHARED,
-        Form(
-            name="what is free is spent for this address",
-            status=429,
-            body=error("FreeUsageLimitError", "Rate limit exceeded. Please try again later."),
-            headers={"retry-after": "19014"},
-            kind=FailureKind.QUOTA_EXHAUSTED,
-            wait=19014,
-            pool="free",
-            source=SOURCE,
-        ),
-    )
+    forms = ("forms.yaml", "zen_forms.yaml")
 
 
 class TestGo(ProviderContract):
     plugin = Opencode
     options: ClassVar = {"service": "go"}
-    forms = (
-        *SHARED,
-        *(
-            Form(
-                name=f"the {window} of the subscription is spent",
-                status=429,
-                body=error("GoUsageLimitError", f"Your {window} usage limit is reached.", limitName=window),
-                headers={"retry-after": "7200"},
-                kind=FailureKind.QUOTA_EXHAUSTED,
-                wait=7200,
-                pool="subscription",
-                source=SOURCE,
-            )
-            for window in ("5 hour", "weekly", "monthly")
-        ),
-    )
+    forms = ("forms.yaml", "go_forms.yaml")
 
 
 def made(**section: Any) -> Any:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import pytest
 from routerpool_openrouter import OpenRouter
 
 from routerpool import FailureKind, Outcome, RequestError, Usage
-from routerpool.testing import Form, ProviderContract, Upstream, Witness, make_router
+from routerpool.testing import ProviderContract, Upstream, Witness, make_router
 
 FREE = "nvidia/nemotron-3-super-120b-a12b:free"
 HELLO = [{"role": "user", "content": "Hello"}]
 KEY = {"OPENROUTER_API_KEY": "k"}
 PLUGINS = {"openrouter": OpenRouter}
-SOURCE = "openrouter.ai/docs/api-reference/limits and /errors, 2026-07-18"
 
 
 def error(code: int, message: str, **metadata: Any) -> dict[str, Any]:
@@ -28,99 +25,9 @@ def error(code: int, message: str, **metadata: Any) -> dict[str, Any]:
     return {"error": {"code": code, "message": message, **({"metadata": metadata} if metadata else {})}}
 
 
-def spent(seconds: float) -> dict[str, str]:
-    """The headers of a spent limit, which renews in so many seconds; the moment is told in milliseconds."""
-    reset = str(int((time.time() + seconds) * 1000))
-    return {"X-RateLimit-Limit": "20", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
-
-
-def until_midnight() -> float:
-    now = datetime.now(UTC)
-    return 86400 - (now - now.replace(hour=0, minute=0, second=0, microsecond=0)).total_seconds()
-
-
 class TestOpenRouter(ProviderContract):
     plugin = OpenRouter
-    forms = (
-        Form(
-            name="a minute's requests of all free models are spent, as the headers say",
-            status=429,
-            body=error(429, "Rate limit exceeded: free-models-per-min."),
-            headers=spent(3600),
-            kind=FailureKind.RATE_LIMITED,
-            wait=3600,
-            within=1800,  # the moment is fixed when the tests are collected
-            pool="free",
-            source=SOURCE,
-        ),
-        Form(
-            name="the same headers stand in the error's metadata",
-            status=429,
-            body=error(429, "Rate limit exceeded: free-models-per-min.", headers=spent(3600)),
-            kind=FailureKind.RATE_LIMITED,
-            wait=3600,
-            within=1800,
-            pool="free",
-            source=SOURCE,
-        ),
-        Form(
-            name="a day's requests of all free models are spent until midnight in UTC",
-            status=429,
-            body=error(429, "Rate limit exceeded: free-models-per-day. Add 10 credits to unlock 1000 a day."),
-            kind=FailureKind.QUOTA_EXHAUSTED,
-            wait=43200,  # the test below says it exactly
-            within=43200,
-            pool="free",
-            source=SOURCE,
-        ),
-        Form(
-            name="the provider of one model is busy, and the other free models are not",
-            status=429,
-            body=error(429, "Provider returned error", raw="x is temporarily rate-limited upstream", provider_name="y"),
-            kind=FailureKind.RATE_LIMITED,
-            source=SOURCE,
-        ),
-        Form(
-            name="an error inside a 200 has a status of its own",
-            status=200,
-            body=error(502, "Provider returned error", provider_name="y"),
-            kind=FailureKind.SERVER,
-            source=SOURCE,
-        ),
-        Form(
-            name="a limit inside a 200 is a limit",
-            status=200,
-            body=error(429, "Rate limit exceeded: free-models-per-min.", headers=spent(3600)),
-            kind=FailureKind.RATE_LIMITED,
-            wait=3600,
-            within=1800,
-            pool="free",
-            source=SOURCE,
-        ),
-        Form(
-            name="a negative balance closes the free models too",
-            status=402,
-            body=error(402, "Insufficient credits. Add more using https://openrouter.ai/settings/credits"),
-            kind=FailureKind.CREDIT,
-            source=SOURCE,
-        ),
-        Form(
-            name="an input that was flagged is no matter of the key",
-            status=403,
-            body=error(403, "Input was flagged", reasons=["violence"], flagged_input="…", model_slug="x"),
-            kind=FailureKind.CONTENT_FILTER,
-            source=SOURCE,
-        ),
-        Form(
-            name="nobody serves this model with tools",
-            status=404,
-            body=error(404, "No endpoints found that support tool use."),
-            kind=FailureKind.UNAVAILABLE,
-            wait=0,
-            lacks="tools",
-            source="openrouter.ai/docs/features/provider-routing, 2026-07-18",
-        ),
-    )
+    forms = "forms.yaml"
     usages: ClassVar = (
         (
             {
@@ -147,14 +54,6 @@ class TestOpenRouter(ProviderContract):
     def entry(self, model_id: str) -> dict[str, Any]:
         price = {"prompt": "0", "completion": "0"}
         return {"id": model_id, "context_length": 262144, "pricing": price, "supported_parameters": ["tools"]}
-
-
-def test_a_spent_day_ends_at_midnight_in_utc_whatever_the_headers_say() -> None:
-    body = json.dumps(error(429, "Rate limit exceeded: free-models-per-day")).encode()
-    before = until_midnight()
-    wait = OpenRouter().failure(429, spent(60), body).retry_after
-    assert wait is not None
-    assert min(abs(wait - before), abs(wait - until_midnight())) < 5
 
 
 def test_a_day_of_one_free_model_is_the_day_of_all_free_models_and_of_no_other() -> None:

@@ -8,52 +8,12 @@ from typing import Any
 import pytest
 from routerpool_together import Together
 
-from routerpool import FailureKind
-from routerpool.testing import Form, ProviderContract
-
-LIMITED = {"error": {"message": "Request was rejected due to rate limiting", "type": "rate_limit", "code": None}}
+from routerpool.testing import ProviderContract
 
 
 class TestTogether(ProviderContract):
     plugin = Together
-    forms = (
-        Form(
-            name="the requests are used up",
-            status=429,
-            body=LIMITED,
-            headers={
-                "x-ratelimit-limit": "10",
-                "x-ratelimit-remaining": "0",
-                "x-ratelimit-reset": "3",
-                "x-tokenlimit-limit": "180000",
-                "x-tokenlimit-remaining": "90000",
-                "x-tokenlimit-reset": "41",
-            },
-            kind=FailureKind.RATE_LIMITED,
-            wait=3,
-            source="third parties, 2026",
-        ),
-        Form(
-            name="the tokens are used up",
-            status=429,
-            body=LIMITED,
-            headers={
-                "x-ratelimit-remaining": "7",
-                "x-ratelimit-reset": "3",
-                "x-tokenlimit-remaining": "0",
-                "x-tokenlimit-reset": "41",
-            },
-            kind=FailureKind.RATE_LIMITED,
-            wait=41,
-            source="third parties, 2026",
-        ),
-        Form(
-            name="a limit without any header",
-            status=429,
-            body=LIMITED,
-            kind=FailureKind.RATE_LIMITED,
-        ),
-    )
+    forms = "forms.yaml"
 
     def listing(self, models: Sequence[Any]) -> Any:
         return list(models)

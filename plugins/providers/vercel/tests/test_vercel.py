@@ -7,62 +7,15 @@ import asyncio
 import pytest
 from routerpool_vercel import Vercel
 
-from routerpool import FailureKind
-from routerpool.testing import Form, ProviderContract, Upstream, make_router
+from routerpool.testing import ProviderContract, Upstream, make_router
 
 KEY = {"AI_GATEWAY_API_KEY": "k"}
 PLUGINS = {"vercel": Vercel}
-SOURCE = "vercel.com/docs/ai-gateway, 2026-09-08"
-BALANCE = "Insufficient balance or no resource package. Please recharge."
 
 
 class TestVercel(ProviderContract):
     plugin = Vercel
-    forms = (
-        Form(
-            name="a free team asks too often",
-            status=429,
-            body={"error": {"message": "Rate limit exceeded for this model.", "type": "rate_limit_exceeded"}},
-            kind=FailureKind.RATE_LIMITED,
-            source=SOURCE,
-        ),
-        Form(
-            name="the credit of the provider behind it is spent, and not the team's",
-            status=429,
-            body={
-                "error": {
-                    "message": BALANCE,
-                    "type": "AI_APICallError",
-                    "param": {"error": BALANCE, "statusCode": 429, "name": "AI_APICallError", "isRetryable": True},
-                }
-            },
-            kind=FailureKind.RATE_LIMITED,
-            source="vercel/ai #9290, 2025-10-08",
-        ),
-        Form(
-            name="the provider behind it says in its own body that its quota is spent",
-            status=429,
-            body={"error": {"message": "You exceeded your current quota.", "type": "insufficient_quota"}},
-            kind=FailureKind.RATE_LIMITED,
-            source=SOURCE,
-        ),
-        Form(
-            name="the wait that the provider behind it states counts",
-            status=429,
-            body={"error": {"message": "Rate limit reached. Please try again in 41.724s.", "type": "tokens"}},
-            kind=FailureKind.RATE_LIMITED,
-            wait=41.724,
-            within=0.01,
-            source=SOURCE,
-        ),
-        Form(
-            name="the month's credit is spent",
-            status=402,
-            body={"error": {"message": "Insufficient funds. Please add credits.", "type": "insufficient_funds"}},
-            kind=FailureKind.CREDIT,
-            source=SOURCE,
-        ),
-    )
+    forms = "forms.yaml"
 
 
 @pytest.mark.parametrize("variable", ["AI_GATEWAY_API_KEY", "VERCEL_AI_GATEWAY_API_KEY", "VERCEL_OIDC_TOKEN"])

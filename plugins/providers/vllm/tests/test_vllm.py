@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 from routerpool_vllm import Vllm
 
-from routerpool import ConfigError, FailureKind, ProviderConfig, Usage
-from routerpool.testing import Form, ProviderContract, Upstream, make_router
+from routerpool import ConfigError, ProviderConfig, Usage
+from routerpool.testing import ProviderContract, Upstream, make_router
 from routerpool.testing.provider_contract import OPENAI_USAGES
 from routerpool.wire import State, Stream, event_bytes
 
 HELLO = [{"role": "user", "content": "Hello"}]
-OVERFLOW = (
-    "This model's maximum context length is 16384 tokens. However, you requested 122946 tokens (112946 in the messages,"
-    " 10000 in the completion). Please reduce the length of the messages or completion."
-)
-
-
-def flat(message: str, kind: str = "BadRequestError", code: int = 400) -> dict[str, Any]:
-    """An error as older versions send it, without a wrapping."""
-    return {"object": "error", "message": message, "type": kind, "param": None, "code": code}
 
 
 class TestVllm(ProviderContract):
@@ -34,57 +24,7 @@ class TestVllm(ProviderContract):
             Usage(input_uncached=31, output=7, source="reported"),
         ),
     )
-    forms = (
-        Form(
-            name="messages and answer do not fit, both numbers in the text",
-            status=400,
-            body={"error": flat(OVERFLOW)},
-            kind=FailureKind.TOO_LARGE,
-            source="vllm-project/vllm #20409, 2025-07-03",
-        ),
-        Form(
-            name="the same of an older version",
-            status=400,
-            body=flat(OVERFLOW),
-            kind=FailureKind.TOO_LARGE,
-            source="ogx-ai/ogx #4534, 2026-01-13",
-        ),
-        Form(
-            name="the prompt alone does not fit",
-            status=400,
-            body=flat("The prompt (length 5000) is longer than the maximum model length of 4096."),
-            kind=FailureKind.TOO_LARGE,
-        ),
-        Form(
-            name="nothing is left for the answer",
-            status=400,
-            body=flat("max_tokens must be at least 1, got -186."),
-            kind=FailureKind.TOO_LARGE,
-            source="vllm-project/vllm #4667, 2024-06-21",
-        ),
-        Form(
-            name="a cap of 0 is the client's own fault",
-            status=400,
-            body=flat("max_tokens must be at least 1, got 0."),
-            kind=FailureKind.BAD_REQUEST,
-        ),
-        Form(
-            name="the server was started without tools",
-            status=400,
-            body={
-                "error": flat('"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set')
-            },
-            kind=FailureKind.UNAVAILABLE,
-            wait=0,
-            lacks="tools",
-        ),
-        Form(
-            name="it serves another model",
-            status=404,
-            body={"error": flat("The model `x` does not exist.", "NotFoundError", 404)},
-            kind=FailureKind.MISSING_MODEL,
-        ),
-    )
+    forms = "forms.yaml"
 
 
 def test_its_list_tells_the_window_that_the_server_was_started_with() -> None:
