@@ -107,7 +107,7 @@ class Catalog:
             async with asyncio.timeout(DISCOVER_SECONDS):
                 models = await provider.discover(session)
         except Exception as error:
-            reason = failure_of_exception(provider.name, error).message
+            reason = _reason(provider.name, error)
             if self.silent.get(provider.name) != reason:
                 log.warning("cannot list the models of %s", reason)
             self.silent[provider.name] = reason
@@ -141,3 +141,10 @@ class Catalog:
         if prices is not None:
             model = evolve(model, prices=prices)
         return candidate if model is candidate.model else Candidate(provider=provider, model=model)
+
+
+def _reason(provider: str, error: Exception) -> str:
+    """Why a provider lists no models, in words that quote nothing of its answer."""
+    if isinstance(error, aiohttp.ClientResponseError) and error.headers is not None:  # else it was none of HTTP
+        return f"{provider}: it answered {error.status}"
+    return failure_of_exception(provider, error).message

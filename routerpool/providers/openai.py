@@ -235,13 +235,24 @@ class OpenAIProvider:
         return f"{self.name if self.config.separate_account else self._account}::{pool}"
 
     async def get(self, session: aiohttp.ClientSession, url: str) -> Any:
-        """GET one of the provider's own JSON documents, with its key, at most 8 MiB."""
+        """GET one of the provider's own JSON documents, with its key, at most 8 MiB.
+
+        A redirect, and an error or a bare value in place of a document, are no answer: whoever took one for a list
+        would find it empty, and lose all models.
+        """
         target = URL(url)
         if target.origin() != self._url.origin():
             raise ValueError(f"{self.name} may ask only its own address")
         async with session.get(target, headers=self._headers, allow_redirects=False) as response:
             response.raise_for_status()
-            return loads(await read_all(HttpUpstream(response), 8 << 20))
+            if response.status >= 300:
+                raise aiohttp.ClientResponseError(
+                    response.request_info, response.history, status=response.status, headers=response.headers
+                )
+            document = loads(await read_all(HttpUpstream(response), 8 << 20))
+        if not isinstance(document, dict | list) or (isinstance(document, dict) and document.get("error")):
+            raise ValueError("an error or a bare value in place of a document")
+        return document
 
     async def send(self, attempt: Attempt, request: ChatRequest, session: aiohttp.ClientSession) -> Upstream:
         """POST the adapted body to `/chat/completions`."""

@@ -22,6 +22,7 @@ from routerpool.cli import terminal
 from routerpool.cli.client import models_command
 from routerpool.cli.commands import cli
 
+from ..support.replies import replies
 from ..support.shelf import Shelf
 
 SANDBOX = """
@@ -580,32 +581,19 @@ def test_doctor_asks_other_machines_only_with_probe(monkeypatch: pytest.MonkeyPa
     assert result.stdout.count("cannot be reached") == 2
 
 
-def test_doctor_asks_loopback_and_tells_a_refused_key(tmp_path: Path) -> None:
-    refuse = (
-        "import http.server\n"
-        "class Handler(http.server.BaseHTTPRequestHandler):\n"
-        "    def do_GET(self):\n"
-        "        self.send_response(401 if 'Authorization' in self.headers else 404)\n"
-        "        self.send_header('Content-Length', '0'); self.end_headers()\n"
-        "    def log_message(self, *args): pass\n"
-        "server = http.server.HTTPServer(('127.0.0.1', 0), Handler)\n"
-        "print(server.server_port, flush=True)\n"
-        "server.serve_forever()\n"
+def test_doctor_asks_loopback_and_tells_a_refused_key() -> None:
+    lab, hall = (f"http://127.0.0.1:9/{name}" for name in ("lab", "hall"))
+    configured(
+        "plugins:\n  sandbox: {}\n"
+        f'  lab: {{use: openai_compatible, base_url: "{lab}", models: [m], api_key_env: LAB_KEY}}\n'
+        f'  open: {{use: openai_compatible, base_url: "{hall}", models: [m]}}\n'
     )
-    process = subprocess.Popen([sys.executable, "-c", refuse], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        base = f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
-        configured(
-            "plugins:\n  sandbox: {}\n"
-            f'  lab: {{use: openai_compatible, base_url: "{base}", models: [m], api_key_env: LAB_KEY}}\n'
-            f'  open: {{use: openai_compatible, base_url: "{base}", models: [m]}}\n'
-        )
+    with replies() as said:
+        said.get(f"{lab}/models", status=401)
+        said.get(f"{hall}/models", status=404)
         result = run("doctor", env={"LAB_KEY": "hunter2"})
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        sent = [request.kwargs["headers"].get("Authorization") for [request] in said.requests.values()]
+    assert sent == ["Bearer hunter2", None]
     assert result.exit_code == 1
     assert "lab refuses the key (401)" in result.stdout
     assert "mend LAB_KEY" in result.stdout

@@ -1,0 +1,68 @@
+"""What `routerpool doctor` makes of every kind of answer to its question for models."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import pytest
+
+from routerpool import Level, OpenAIProvider, Report
+from routerpool.cli.doctor import examine
+from routerpool.testing import make_router
+
+from ..support.replies import ANYTHING, replies
+
+REFUSED = "lab refuses the key ({})", "mend LAB_KEY", Level.ERROR
+NO_LIST = "lab answers, but lists no models ({})", "", Level.OK
+BROKEN = "lab answers {}", "try again later", Level.WARNING
+AWAY = "lab cannot be reached: lab: {}", "look at the network, or take it out", Level.WARNING
+
+ANSWERS: dict[str, tuple[dict[str, Any], tuple[str, str, Level], str]] = {
+    **{code: ({"status": int(code)}, REFUSED, code) for code in ("401", "403")},
+    **{code: ({"status": int(code)}, NO_LIST, code) for code in ("302", "400", "404", "405", "429")},
+    **{code: ({"status": int(code)}, BROKEN, code) for code in ("500", "502", "503")},
+    "an error inside a 200": ({"payload": {"error": {"message": "sk-1"}}}, AWAY, "its answer cannot be read"),
+    "a page": ({"body": "<p>Sign in"}, AWAY, "its answer cannot be read"),
+    "null": ({"body": "null"}, AWAY, "its answer cannot be read"),
+    "no answer": ({"exception": TimeoutError()}, AWAY, "no answer in time"),
+    "an end": ({"exception": aiohttp.ServerDisconnectedError()}, AWAY, "it closed the connection without an answer"),
+}
+
+
+class Lab(OpenAIProvider):
+    api_key_env = "LAB_KEY"
+
+
+def examined(*, network: bool, base_url: str = "https://lab.example/v1", **reply: Any) -> list[Report]:
+    """What the doctor says of Lab where each of its GETs is answered by this."""
+    config = {"plugins": {"lab": {"base_url": base_url, "models": ["m1"]}}}
+    router = make_router(config, plugins={"lab": Lab}, env={"LAB_KEY": "sk-1"})
+    with replies() as said:
+        said.get(ANYTHING, repeat=True, **reply)
+        reports = asyncio.run(examine(router, network=network))
+        assert len(said.requests) == (network or "127.0.0.1" in base_url)
+    assert "sk-1" not in repr(reports)
+    return reports
+
+
+@pytest.mark.parametrize("label", ANSWERS)
+def test_each_answer_is_told_with_its_cure(label: str) -> None:
+    reply, (text, cure, level), detail = ANSWERS[label]
+    [report] = [r for r in examined(network=True, **reply) if detail in r.text]
+    assert (report.text, report.cure, report.level) == (text.format(detail), cure, level)
+    assert report.subject == "lab"
+
+
+def test_a_list_is_told_with_the_time_it_took() -> None:
+    [report] = [r for r in examined(network=True, payload={"data": [{"id": "m2"}]}) if "answers" in r.text]
+    assert report.level is Level.OK
+    assert report.text.startswith("lab answers in ")
+    assert report.text.endswith(" ms, 1 models")
+
+
+def test_without_network_only_loopback_is_asked() -> None:
+    here = examined(network=False, base_url="http://127.0.0.1:9/v1", status=503)
+    assert [r.text for r in here if "503" in r.text] == ["lab answers 503"]
+    assert not [r for r in examined(network=False, status=503) if "answers" in r.text or "reached" in r.text]
