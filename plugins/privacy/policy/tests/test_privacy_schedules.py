@@ -667,6 +667,7 @@ def live(house: House, count: int, *phases: Phase) -> None:
         raise
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOUSES)
 def test_whatever_happens_a_secret_and_a_key_stay_where_they_belong(name: str, tmp_path: Path) -> None:
     with living_in(tmp_path, HOUSES[name]) as house:
