@@ -27,9 +27,9 @@ __all__ = [
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)` for the name closest to a mistyped one, or nothing."""
+    """`; did you mean 'x'?` for the name closest to a mistyped one, or nothing; it ends a sentence."""
     close = get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 class Code(NamedTuple):

@@ -68,9 +68,9 @@ def examine_plugin(name: str, config: Config | None = None) -> list[Report]:
 
 def _unknown(name: str, known: Sequence[Installed]) -> PluginError:
     others = sorted({offer.name for offer in known})
-    hint = nearest(name, others) or (f"; installed: {', '.join(others)}" if others else "; none is installed")
+    hint = nearest(name, others) or (f"; installed: {', '.join(others)}." if others else "; none is installed.")
     return PluginError(
-        f"no installed distribution offers a plugin called {name!r}{hint}. If yours is installed, its pyproject.toml "
+        f"no installed distribution offers a plugin called {name!r}{hint} If yours is installed, its pyproject.toml "
         f'lacks the entry point: [project.entry-points.{PROJECT}] {name} = "module:Class"'
     )
 
@@ -219,7 +219,8 @@ def _arguments(function: Callable[..., Any]) -> list[str]:
 def _hook(attribute: str, function: Any, options: Mapping[str, Any]) -> Iterator[Report]:
     hook = str(options.get("specname") or attribute)
     if hook not in HOOKS:
-        yield _error(_pluggy(attribute, function) or f"unknown hook {hook!r}", _nearest(hook, HOOKS))
+        cure = f"the hooks are {', '.join(HOOKS)}{nearest(hook, HOOKS)}"
+        yield _error(_pluggy(attribute, function) or f"unknown hook {hook!r}", cure)
         return
     with warnings.catch_warnings(record=True) as leaving:
         warnings.simplefilter("always")
@@ -237,11 +238,6 @@ def _hook(attribute: str, function: Any, options: Mapping[str, Any]) -> Iterator
             f"{hook} is a wrapper, and those are called as if they were none", "hook in before or behind instead"
         )
     yield from _form(hook, function)
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    hint = nearest(name, known).strip(" ()")
-    return (f"{hint} " if hint else "") + f"the hooks are {', '.join(known)}"
 
 
 def _pluggy(name: str, function: Any) -> str | None:

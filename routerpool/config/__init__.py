@@ -11,7 +11,7 @@ says what the keys are, and `schema` describes them for editors. Nothing here kn
 from routerpool.config.document import Problems
 from routerpool.config.reading import Config, from_mapping, load, schema
 from routerpool.config.sections import Plugins, Profile, ServerConfig
-from routerpool.config.shape import Pattern, Range, Size, nearest, structure
+from routerpool.config.shape import Pattern, Range, Size, structure
 
 __all__ = [
     "Config",
@@ -24,7 +24,6 @@ __all__ = [
     "Size",
     "from_mapping",
     "load",
-    "nearest",
     "schema",
     "structure",
 ]

@@ -34,8 +34,8 @@ from routerpool.config.sections import (
     ServerConfig,
     TlsConfig,
 )
-from routerpool.config.shape import Pattern, Range, Size, fields_of, hidden, nearest, structure
-from routerpool.errors import ConfigError, Problem
+from routerpool.config.shape import Pattern, Range, Size, fields_of, hidden, structure
+from routerpool.errors import ConfigError, Problem, nearest
 
 __all__ = [
     "BUILT_IN_PROFILES",
@@ -56,7 +56,6 @@ __all__ = [
     "find",
     "from_mapping",
     "load",
-    "nearest",
     "parse",
     "read",
     "schema",

@@ -12,7 +12,6 @@ value or `INVALID`, and `to_schema(describe)`, which returns the JSON Schema of 
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 import types
@@ -26,6 +25,7 @@ from typing import Annotated, Any, Final, Literal, NewType, TypeVar, Union, cast
 import attrs
 
 from routerpool.config.document import UNSET, EnvText, KeyPath, Problems, looks_secret, scalar
+from routerpool.errors import nearest
 
 __all__ = [
     "INVALID",
@@ -37,7 +37,6 @@ __all__ = [
     "fields_of",
     "hidden",
     "keys_of",
-    "nearest",
     "structure",
 ]
 
@@ -100,12 +99,6 @@ class Pattern:
     def to_schema(self) -> dict[str, Any]:
         """The form as JSON Schema."""
         return {"pattern": f"^(?:{self.expression})$"}
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the most similar of the names, or nothing."""
-    found = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def structure(tree: Any, cls: type[T], path: KeyPath, problems: Problems) -> T | None:

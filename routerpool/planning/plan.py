@@ -156,8 +156,7 @@ class Planner:
 
     def _unknown(self, name: str) -> RequestError:
         names = [*self.catalog.snapshot.by_key, *self.catalog.snapshot.by_model, *self.config.aliases, "auto"]
-        hint = nearest(name, names)
-        message = f"no candidate, profile or alias is called {name!r}{hint}; GET /v1/models lists them"
+        message = f"no candidate, profile or alias is called {name!r}; GET /v1/models lists them{nearest(name, names)}"
         return RequestError("model_not_found", message, param="model")
 
     # What is known

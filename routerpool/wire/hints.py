@@ -101,7 +101,7 @@ def _hint(name: str, value: Any, place: str, more: Mapping[str, HintReader], div
     reader = HINTS.get(name) or more.get(name)
     if reader is None:
         names = [*HINTS, *more]
-        known = nearest(name, names) or " (known are " + ", ".join(names) + ")"
+        known = nearest(name, names) or "; known are " + ", ".join(names)
         raise RequestError("invalid_request", f"`{place}` is no hint we know{known}", param=place)
     try:
         return reader(value) if divisor is None or value is None else reader(_number(value) / divisor)

@@ -54,12 +54,12 @@ WRONG = {
     "an unknown hook": (
         "@hookimpl\ndef scor(self, candidates): return []",
         "unknown hook 'scor' in plugin",
-        "did you mean 'score'? the hooks are register_providers, ",
+        "record_usage; did you mean 'score'?",
     ),
     "an unknown argument": (
         "@hookimpl\ndef score(self, candidate): return []",
         "Argument(s) {'candidate'} are declared in the hookimpl but can not be found in the hookspec",
-        "score may take request, features, candidates (did you mean 'candidates'?)",
+        "score may take request, features, candidates; did you mean 'candidates'?",
     ),
     "no argument to take": (
         "@hookimpl\ndef status(self, request): return {}",
@@ -226,7 +226,9 @@ def test_a_provider_with_the_name_of_another_plugin_is_an_error(shelf: Shelf) ->
 def test_a_name_that_nobody_offers_says_the_nearest_and_how_to_offer_it(shelf: Shelf) -> None:
     shelf.put("parrot", GOOD)
 
-    with pytest.raises(PluginError, match=r"did you mean 'parrot'\?.*\[project.entry-points.routerpool\] parot ="):
+    with pytest.raises(
+        PluginError, match=r"'parot'; did you mean 'parrot'\? If .*\[project.entry-points.routerpool\] parot ="
+    ):
         examine_plugin("parot")
 
 

@@ -34,7 +34,6 @@ from routerpool.config.reading import (
     find,
     from_mapping,
     load,
-    nearest,
     parse,
     read,
     schema,
@@ -941,11 +940,6 @@ def test_any_tree_is_either_an_instance_or_a_problem(tree: Any) -> None:
     made = structure(tree, Plugin, (), problems)
 
     assert (made is None) == (len(problems) > 0)
-
-
-def test_nearest_is_empty_when_nothing_is_near() -> None:
-    assert nearest("grok", ["groq", "ollama"]) == "; did you mean 'groq'?"
-    assert nearest("zzz", {"groq": 1}) == ""
 
 
 # Where the file is

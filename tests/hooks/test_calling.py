@@ -424,7 +424,7 @@ def test_an_unknown_plugin_comes_with_the_nearest_name(site: Callable[..., None]
     site("falcon", "class Falcon: pass", falcon="Falcon")
 
     line = problem("plugins:\n  falcno: {}\n")
-    assert line == "routerpool.yaml:2: plugins.falcno: no installed plugin is called 'falcno' (did you mean 'falcon'?)"
+    assert line == "routerpool.yaml:2: plugins.falcno: no installed plugin is called 'falcno'; did you mean 'falcon'?"
 
 
 def test_an_unknown_plugin_like_no_other_comes_with_all_names(site: Callable[..., None]) -> None:

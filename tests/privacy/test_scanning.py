@@ -122,7 +122,7 @@ def test_an_action_for_a_rule_that_is_none_is_refused_at_the_start() -> None:
         def rules(self) -> Iterable[str]:
             return ["falcon"]
 
-    with pytest.raises(ConfigError, match=r"names 'falkon', which is no rule and no class .did you mean 'falcon'"):
+    with pytest.raises(ConfigError, match=r"names 'falkon', which is no rule and no class; did you mean 'falcon'"):
         make_router({"plugins": {"r": {"actions": {"falkon": "block"}}}}, plugins={"r": Ruled})
     make_router({"plugins": {"r": {"actions": {"birds": "block"}}}}, plugins={"r": Ruled})
 

@@ -143,8 +143,8 @@ def test_a_privacy_class_may_be_written_in_any_case(text: str) -> None:
         ("max_seconds", 1e9, "must be a number of seconds"),
         ("maxQueueTimeMs", [1], "must be a number of seconds"),
         ("session", 3, "must be a text"),
-        ("privcay", "secret", "is no hint we know (did you mean 'privacy'?)"),
-        ("xyzzy", 1, "is no hint we know (known are privacy, "),
+        ("privcay", "secret", "is no hint we know; did you mean 'privacy'?"),
+        ("xyzzy", 1, "is no hint we know; known are privacy, "),
     ],
 )
 def test_a_hint_that_cannot_be_meant_is_refused_with_its_place(name: str, value: Any, told: str) -> None:
@@ -247,8 +247,8 @@ def test_a_plugins_hints_mean_the_same_in_the_body_and_in_headers() -> None:
         ("tags", [1], "must be a list of names"),
         ("size", "huge", "must be one of small, large"),
         ("size", ["small"], "must be one of small, large"),
-        ("tersse", True, "is no hint we know (did you mean 'terse'?)"),
-        ("xyzzy", 1, "is no hint we know (known are privacy, "),
+        ("tersse", True, "is no hint we know; did you mean 'terse'?"),
+        ("xyzzy", 1, "is no hint we know; known are privacy, "),
     ],
 )
 def test_a_plugins_hint_that_cannot_be_meant_is_refused_like_the_cores_own(name: str, value: Any, told: str) -> None:

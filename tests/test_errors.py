@@ -1,0 +1,22 @@
+"""The words that errors have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import routerpool
+from routerpool.errors import nearest
+
+CORE = Path(routerpool.__file__).parent
+
+
+def test_the_nearest_name_is_offered_when_one_is_near() -> None:
+    assert nearest("grok", ["groq", "ollama"]) == "; did you mean 'groq'?"
+    assert nearest("zzz", {"groq": 1}) == ""
+
+
+def test_no_other_module_looks_for_near_names_by_itself() -> None:
+    """So that a mistyped name is answered in one form of words, whoever meets it."""
+    seekers = [path for path in CORE.rglob("*.py") if "difflib" in path.read_text()]
+
+    assert seekers == [CORE / "errors.py"]
