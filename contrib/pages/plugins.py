@@ -14,7 +14,7 @@ from markdown import anchor, bullets, prose, table
 from sections import Shapes
 
 from routerpool.config.sections import PluginEntry
-from routerpool.config.shape import keys_of
+from routerpool.config.structure import keys_of
 from routerpool.hooks.calling import HOOKS
 from routerpool.hooks.loading import Installed, installed
 from routerpool.hookspecs import PROJECT

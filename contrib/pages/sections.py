@@ -1,6 +1,6 @@
 """Sections of the configuration as tables: key, type and bounds, default, meaning, read from their attrs classes.
 
-`routerpool.config.shape` reads them, as it reads the configuration itself: what stands in a table is what is accepted.
+`routerpool.config` reads them, as it reads the configuration itself: what stands in a table is what is accepted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from markdown import anchor, plainly, prose, table
 
 from routerpool.config.schema import Describer, plain
 from routerpool.config.sections import MIB, Config, Plugins
-from routerpool.config.shape import Pattern, Range, Size, expected, keys_of
+from routerpool.config.structure import converter, keys_of
+from routerpool.config.words import Pattern, Range, Size, expected, word_of
 
 __all__ = ["Shapes", "configuration_page"]
 
@@ -107,7 +108,7 @@ class Shapes:
         if attrs.has(kind):
             return self._section(kind)
         if issubclass(kind, Enum):
-            return ", ".join(f"`{member.name.lower()}`" for member in kind)
+            return ", ".join(f"`{word_of(member)}`" for member in kind)
         if issubclass(kind, Mapping) and args:
             return f"mapping of {self.kind(args[0])} to {self.kind(args[1])}"
         if issubclass(kind, (tuple, list, set, frozenset, Sequence)) and not issubclass(kind, str) and args:
@@ -130,7 +131,7 @@ def _forms(cls: Any) -> str:
         for section in describer.definitions.values()
         for key, schema in section.get("properties", {}).items()
     ]
-    return prose(inspect.getdoc(cls.from_tree) or "") + "\n\n" + table(("key", "what it is"), rows)
+    return prose(inspect.getdoc(converter.get_structure_hook(cls)) or "") + "\n\n" + table(("key", "what it is"), rows)
 
 
 def _word(cls: type) -> str:

@@ -22,7 +22,7 @@ from routerpool.authoring.rehearsal import rehearse
 from routerpool.config.document import Problems
 from routerpool.config.reading import Config, schema
 from routerpool.config.sections import NAME, PluginEntry
-from routerpool.config.shape import keys_of
+from routerpool.config.structure import keys_of
 from routerpool.errors import PluginError, nearest
 from routerpool.hooks.calling import HOOKS, Hooks
 from routerpool.hooks.compatibility import Leaving, supported

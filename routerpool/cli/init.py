@@ -20,7 +20,7 @@ from attrs import field, frozen
 from routerpool.config.document import scalar
 from routerpool.config.schema import plain
 from routerpool.config.sections import Config, LimitsConfig, PrivacyConfig, ServerConfig
-from routerpool.config.shape import keys_of
+from routerpool.config.structure import keys_of
 from routerpool.errors import RouterpoolError
 from routerpool.hooks.detection import SWITCHED_ON, Detection, Sighting
 from routerpool.hooks.loading import Installed

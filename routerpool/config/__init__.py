@@ -4,14 +4,16 @@ In: a file, a text or a mapping, and the environment. Out: a `Config` and the `P
 path and cure; `Problems.raise_if_any` makes a ConfigError of them. A plugin's own `Config` class is read by the same
 rules: `Range`, `Pattern` and `Size` bound its fields.
 
-`reading` finds and reads the file, `document` is the YAML with its lines, `shape` takes values strictly, `sections`
-says what the keys are, and `schema` describes them for editors. Nothing here knows a plugin or opens a connection.
+`reading` finds and reads the file, `document` is the YAML with its lines, `structure` takes values strictly, `scalars`
+the single ones, `words` says what is wrong, `sections` what the keys are, `schema` describes them for editors. With
+`converter`, which is cattrs', a plugin registers types of its own. Nothing here opens a connection.
 """
 
 from routerpool.config.document import Problems
 from routerpool.config.reading import Config, from_mapping, load, schema
 from routerpool.config.sections import Plugins, Profile, ServerConfig
-from routerpool.config.shape import Pattern, Range, Size, structure
+from routerpool.config.structure import converter, structure
+from routerpool.config.words import Pattern, Range, Size
 
 __all__ = [
     "Config",
@@ -22,6 +24,7 @@ __all__ = [
     "Range",
     "ServerConfig",
     "Size",
+    "converter",
     "from_mapping",
     "load",
     "schema",

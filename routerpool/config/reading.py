@@ -4,7 +4,7 @@
 `Problems` found so far; whoever makes the plugins structures their sections into the same list, and the caller ends
 with `problems.raise_if_any()`. Only a text that is no YAML at all raises at once.
 
-`document` says which YAML is read and how `${NAME}` is expanded, `shape` how strictly values are taken, and
+`document` says which YAML is read and how `${NAME}` is expanded, `structure` how strictly values are taken, and
 `sections` what the keys are.
 """
 
@@ -34,7 +34,8 @@ from routerpool.config.sections import (
     ServerConfig,
     TlsConfig,
 )
-from routerpool.config.shape import Pattern, Range, Size, fields_of, hidden, structure
+from routerpool.config.structure import salvaged, structure
+from routerpool.config.words import Pattern, Range, Size, hidden
 from routerpool.errors import ConfigError, Problem, nearest
 
 __all__ = [
@@ -145,11 +146,17 @@ def _dotenv(file: Path | None) -> dict[str, str]:
 def _configured(document: Document, env: Mapping[str, str], path: Path | None) -> tuple[Config, Problems]:
     problems = Problems(document)
     tree = expand(document.tree, env, problems, skip=_switched_off(document.tree))
-    values, _ = fields_of(tree, Config, (), problems)
-    config = Config(**values, path=path, env=env)
+    config = structure(tree, Config, (), problems)
+    if config is None:
+        config = Config(**salvaged(tree, Config) | {"plugins": Plugins.salvaged(tree.get("plugins"))})
     _Check(config, tree, problems).run()
     config = evolve(
-        config, profiles={**BUILT_IN_PROFILES, **config.profiles}, store=_store(config.store, env, problems)
+        config,
+        plugins=Plugins(evolve(entry, line=document.line(("plugins", entry.name))) for entry in config.plugins),
+        profiles={**BUILT_IN_PROFILES, **config.profiles},
+        store=_store(config.store, env, problems),
+        path=path,
+        env=env,
     )
     return config, problems
 

@@ -1,4 +1,4 @@
-"""attrs classes as JSON Schema (draft 2020-12), for editors and for documentation: what `shape` reads, described.
+"""attrs classes as JSON Schema (draft 2020-12), for editors and for documentation: what `structure` reads, described.
 
 Every class becomes a definition of its own, so a class may hold itself. A place that wants a number, a truth value
 or a choice also takes a text with `${NAME}`, as the reader does.
@@ -15,7 +15,8 @@ from typing import Annotated, Any, Final, Literal, NewType, Union, get_args, get
 import attrs
 from attrs import define, field
 
-from routerpool.config.shape import Pattern, Range, Size, keys_of
+from routerpool.config.structure import keys_of
+from routerpool.config.words import Pattern, Range, Size, word_of
 
 __all__ = ["Describer"]
 
@@ -65,7 +66,7 @@ class Describer:
         if attrs.has(kind):
             return self.reference(kind)
         if issubclass(kind, Enum):
-            return _or_variable({"enum": [member.name.lower() for member in kind]})
+            return _or_variable({"enum": [word_of(member) for member in kind]})
         if issubclass(kind, Mapping):
             keys, items = args or (str, Any)
             names = {"propertyNames": names} if (names := self.of(keys)) != {"type": "string"} else {}
@@ -126,7 +127,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, attrs.Factory):  # type: ignore[arg-type]  # the stubs call Factory a function; it is a class
         return attrs.NOTHING if value.takes_self else plain(value.factory())
     if isinstance(value, Enum):
-        return value.name.lower()
+        return word_of(value)
     if isinstance(value, set | frozenset):
         return sorted(plain(item) for item in value)
     if isinstance(value, tuple | list):

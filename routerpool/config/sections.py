@@ -1,6 +1,6 @@
 """The sections of the configuration as frozen values; every field's help text feeds the docs and the JSON Schema.
 
-Their annotations are the whole truth about what may stand in YAML: `shape` reads by them and `schema` describes them.
+Their annotations are the whole truth about what may stand in YAML: `structure` reads by them, `schema` describes them.
 """
 
 from __future__ import annotations
@@ -8,15 +8,18 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from attrs import field, frozen
+from attrs import asdict, field, frozen
 
-from routerpool.config.document import EnvText, KeyPath, Problems
+from routerpool.config.document import EnvText
 from routerpool.config.schema import Describer
-from routerpool.config.shape import INVALID, Pattern, Range, Size, describe, fields_of
+from routerpool.config.structure import converter, gathered, keys_of, salvaged
+from routerpool.config.words import Pattern, Range, Refused, Size, describe
 from routerpool.types import Privacy, Tier
 
 __all__ = [
@@ -75,28 +78,6 @@ class ApiKey:
     profile: str | None = field(default=None, metadata={"help": "The profile of requests that name none"})
     privacy: Privacy | None = field(default=None, metadata={"help": "The lowest privacy class of its requests"})
 
-    @classmethod
-    def from_tree(cls, tree: Any, path: KeyPath, problems: Problems) -> Any:
-        """Read `${NAME}`, `sha256:HEX` or a mapping with one of the two."""
-        if not isinstance(tree, str | Mapping):
-            problems.add(path, f"expected ${{NAME}}, sha256:HEX or a mapping, got {describe(tree, path)}")
-            return INVALID
-        section = tree if isinstance(tree, Mapping) else {"key": tree}
-        values, whole = fields_of(section, _KeyEntry, path, problems)
-        if not whole:
-            return INVALID
-        given = [kind for kind in ("key", "sha256") if values.get(kind) is not None]
-        if len(given) != 1:
-            problems.add(path, "a key needs either key: ${NAME} or sha256: HEX, and not both")
-            return INVALID
-        place = (*path, given[0]) if isinstance(tree, Mapping) else path
-        raw = section[given[0]]
-        sha256 = _sha256(raw, given[0] == "key", place, problems)
-        if sha256 is None:
-            return INVALID
-        name = values.get("name") or (raw.names[0] if isinstance(raw, EnvText) else f"key-{sha256[:8]}")
-        return cls(name=name, sha256=sha256, profile=values.get("profile"), privacy=values.get("privacy"))
-
     @staticmethod
     def to_schema(describer: Describer) -> dict[str, Any]:
         """A text in one of its two forms, or a mapping."""
@@ -104,21 +85,37 @@ class ApiKey:
         return {"anyOf": [text, describer.reference(_KeyEntry)]}
 
 
-def _sha256(raw: str, clear: bool, path: KeyPath, problems: Problems) -> str | None:
+@converter.register_structure_hook
+def _api_key(tree: Any, _: Any) -> ApiKey:
+    """Read `${NAME}`, `sha256:HEX` or a mapping with one of the two."""
+    if not isinstance(tree, str | Mapping):
+        raise Refused(lambda path: f"expected ${{NAME}}, sha256:HEX or a mapping, got {describe(tree, path)}")
+    section = tree if isinstance(tree, Mapping) else {"key": tree}
+    entry = converter.structure(section, _KeyEntry)
+    given = [kind for kind in ("key", "sha256") if section.get(kind) is not None]
+    if len(given) != 1:
+        raise Refused("a key needs either key: ${NAME} or sha256: HEX, and not both")
+    below = given if isinstance(tree, Mapping) else []
+    raw = section[given[0]]
+    sha256 = _sha256(raw, given[0] == "key", below)
+    name = entry.name or (raw.names[0] if isinstance(raw, EnvText) else f"key-{sha256[:8]}")
+    return ApiKey(name=name, sha256=sha256, profile=entry.profile, privacy=entry.privacy)
+
+
+def _sha256(raw: str, clear: bool, below: list[str]) -> str:
     """The hash that the configuration gives, or that of the key which a variable holds."""
     if not clear or raw.startswith("sha256:"):
         match = _HASH.fullmatch(raw)
         if match is None:
-            problems.add(
-                path, "expected the 64 hexadecimal digits of a SHA-256; `printf %s KEY | sha256sum` prints them"
-            )
-        return match[1].lower() if match else None
+            what = "expected the 64 hexadecimal digits of a SHA-256; `printf %s KEY | sha256sum` prints them"
+            raise Refused(what, *below)
+        return match[1].lower()
     if not isinstance(raw, EnvText) or raw.defaulted:
-        problems.add(path, "a clear-text key must not stand in the file; write ${NAME} and set NAME, or sha256:HEX")
-        return None
+        what = "a clear-text key must not stand in the file; write ${NAME} and set NAME, or sha256:HEX"
+        raise Refused(what, *below)
     if not re.fullmatch(r"[!-~]+", raw):
-        problems.add(path, f"{describe(raw, path)} is no key: it must be ASCII without spaces, and not empty")
-        return None
+        rule = "is no key: it must be ASCII without spaces, and not empty"
+        raise Refused(lambda path: f"{describe(raw, path)} {rule}", *below)
     return hashlib.sha256(raw.encode()).hexdigest()
 
 
@@ -198,15 +195,21 @@ class PrivacyConfig:
 
 
 @frozen(kw_only=True)
-class PluginEntry:
-    """One entry of `plugins:`. Its options are still a raw tree: the plugin's own `Config` is their shape."""
+class _Switches:
+    """The keys of every plugin's section that are the core's."""
 
-    name: str = field(metadata={"internal": True, "help": "The instance's name, the key in YAML"})
     use: Name = field(metadata={"help": "The installed plugin, where the key is another name"})
     enabled: bool = field(default=True, metadata={"help": "Whether to import it at all"})
     required: bool | None = field(
         default=None, metadata={"help": "Whether requests are refused when it fails; null leaves it to the plugin"}
     )
+
+
+@frozen(kw_only=True)
+class PluginEntry(_Switches):
+    """One entry of `plugins:`. Its options are still a raw tree: the plugin's own `Config` is their shape."""
+
+    name: str = field(metadata={"internal": True, "help": "The instance's name, the key in YAML"})
     options: Mapping[str, Any] = field(
         factory=dict, repr=False, metadata={"internal": True, "help": "Everything else in the entry"}
     )
@@ -219,29 +222,42 @@ class Plugins(tuple[PluginEntry, ...]):
     __slots__ = ()
 
     @classmethod
-    def from_tree(cls, tree: Any, path: KeyPath, problems: Problems) -> Any:
-        """Read a mapping of names; an entry that is wrong is left out, so that the others can still be checked."""
-        if not isinstance(tree, Mapping):
-            problems.add(path, f"expected a mapping, got {describe(tree, path)}; write `name: {{}}` for each plugin")
-            return INVALID
-        entries = (_entry(name, section, (*path, name), problems) for name, section in tree.items())
-        return cls(entry for entry in entries if entry is not None)
+    def salvaged(cls, tree: Any) -> Plugins:
+        """The entries of a tree in which something is wrong, as far as they can be made.
+
+        So that what is wrong in one does not hide what is wrong in the options of the others.
+        """
+        entries = []
+        for name, section in tree.items() if isinstance(tree, Mapping) else ():
+            with suppress(TypeError, ValueError):
+                entries.append(_entry(name, section, lambda switches: salvaged(switches, _Switches)))
+        return cls(entries)
 
 
-def _entry(name: str, section: Any, path: KeyPath, problems: Problems) -> PluginEntry | None:
+@converter.register_structure_hook
+def _plugins(tree: Any, _: Any) -> Plugins:
+    """Read a mapping of names."""
+    if not isinstance(tree, Mapping):
+        cure = "write `name: {}` for each plugin"
+        raise Refused(lambda path: f"expected a mapping, got {describe(tree, path)}; {cure}")
+    entries = ((name, partial(_entry, name, section, _switches)) for name, section in tree.items())
+    return Plugins(gathered(entries, Plugins))
+
+
+def _switches(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return asdict(converter.structure(tree, _Switches))
+
+
+def _entry(name: str, section: Any, read: Callable[[Mapping[str, Any]], dict[str, Any]]) -> PluginEntry:
     section = {} if section is None else section
     if wrong := NAME.check(name):
-        problems.add(path, wrong)
-        return None
+        raise Refused(wrong)
     if not isinstance(section, Mapping):
-        problems.add(path, f"expected a mapping, got {describe(section, path)}; write {{}} for no options")
-        return None
-    switches = {key: section[key] for key in ("use", "enabled", "required") if key in section}
-    values, _ = fields_of({"use": name} | switches, PluginEntry, path, problems)
-    if "use" not in values:
-        return None
+        cure = "write {} for no options"
+        raise Refused(lambda path: f"expected a mapping, got {describe(section, path)}; {cure}")
+    switches = {key: section[key] for key in keys_of(_Switches) if key in section}
     options = {key: value for key, value in section.items() if key not in switches}
-    return PluginEntry(name=name, options=options, line=problems.document.line(path), **values)
+    return PluginEntry(name=name, options=options, **read({"use": name} | switches))
 
 
 @frozen(kw_only=True)

@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 
 from routerpool.config.document import Problems
 from routerpool.config.sections import PluginEntry
-from routerpool.config.shape import structure
+from routerpool.config.structure import structure
 from routerpool.errors import PluginError, nearest
 from routerpool.hooks.compatibility import unmet
 from routerpool.hookspecs import PROJECT

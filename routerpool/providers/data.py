@@ -15,7 +15,7 @@ from typing import Any, Literal
 from attrs import field, frozen
 
 from routerpool.config.document import Problems, read
-from routerpool.config.shape import structure
+from routerpool.config.structure import structure
 from routerpool.providers.failures import Pattern
 from routerpool.providers.resets import HeaderSpec
 from routerpool.types import Prices, Tier

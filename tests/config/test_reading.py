@@ -39,7 +39,8 @@ from routerpool.config.reading import (
     schema,
     structure,
 )
-from routerpool.config.shape import expected, keys_of
+from routerpool.config.structure import keys_of
+from routerpool.config.words import expected
 from routerpool.errors import ConfigError
 from routerpool.types import Privacy, Tier
 
@@ -829,7 +830,7 @@ def test_an_empty_section_is_all_defaults() -> None:
         ({"models": [{"id": "a", "context": "big"}]}, "models[0].context: expected a whole number, got the text 'big'"),
         ({"by_name": {"a b": {}}}, "by_name['a b'].id: is missing; give it a text"),
         ({"seconds": -1}, "seconds: 'seconds' must be > 0: -1.0"),
-        ({"low": 5, "high": 4}, "high: high must not be below low"),
+        ({"low": 5, "high": 4}, ": high must not be below low"),
         ({"low": 50}, ": high must not be below low"),
         ({"retries": 10}, "retries: must be at least 0 and at most 9, got the number 10"),
         ({"pair": [1]}, "pair: expected 2 items, got 1"),
@@ -861,8 +862,8 @@ def test_validators_speak_even_when_another_field_is_wrong() -> None:
     _, found = plugin(seconds=-1, retries="x")
 
     assert found == [
-        "plugins.p.retries: expected a whole number, got the text 'x'",
         "plugins.p.seconds: 'seconds' must be > 0: -1.0",
+        "plugins.p.retries: expected a whole number, got the text 'x'",
     ]
 
 
