@@ -1,0 +1,168 @@
+"""How sections are read: types, validators, bounds, each fault at its place, and types that plugins register."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, NewType
+
+import jsonschema
+import pytest
+from attrs import field, fields_dict, frozen, validators
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from routerpool.config import document
+from routerpool.config.document import Problems
+from routerpool.config.reading import schema
+from routerpool.config.structure import structure
+from routerpool.config.words import Range, Size
+
+from ..support.settings import CANARY, ENV, Colour, Entry, Plugin, Price, plugin
+
+
+def test_a_plugins_section_takes_the_usual_types() -> None:
+    made, found = plugin(
+        base_url="http://x", api_key_env="KEY", seconds=3, retries=9, local=True, colour="dark_blue", mode=3,
+        models=["a", {"id": "b", "context": 5, "prices": {"input": 1, "currency": "eur"}, "tags": ["x", "x"]}],
+        list_of=[1, 2], pair=[5, "z"], by_name={"k": {"id": "c"}}, level="high", cap="1kB", word="ab",
+        anything={"a": [None]}, password="short", folder="/a/b", low=3, high=4,
+    )  # fmt: skip
+
+    assert found == []
+    assert made == Plugin(
+        base_url="http://x", api_key_env="KEY", seconds=3.0, retries=9, local=True, colour=Colour.DARK_BLUE, mode=3,
+        models=("a", Entry(id="b", context=5, prices=Price(input=1.0, currency="eur"), tags=frozenset({"x"}))),
+        list_of=[1, 2], pair=(5, "z"), by_name={"k": Entry(id="c")}, level="high", cap=Size(1000), word="ab",
+        anything={"a": [None]}, password="short", folder=Path("/a/b"), low=3, high=4,
+    )  # fmt: skip
+    assert type(made.seconds) is float
+
+
+def test_an_empty_section_is_all_defaults() -> None:
+    assert plugin() == (Plugin(), [])
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"models": [{"id": 5}]}, "models[0].id: expected a text, got the number 5; put it in quotes"),
+        ({"models": ["a", {}]}, "models[1].id: is missing; give it a text"),
+        ({"models": [5]}, "models[0]: expected a text or a mapping, got the number 5"),
+        ({"models": [{"id": "a", "contxt": 5}]}, "models[0].contxt: unknown key; did you mean 'context'?"),
+        ({"models": [{"id": "a", "context": "big"}]}, "models[0].context: expected a whole number, got the text 'big'"),
+        ({"by_name": {"a b": {}}}, "by_name['a b'].id: is missing; give it a text"),
+        ({"seconds": -1}, "seconds: 'seconds' must be > 0: -1.0"),
+        ({"low": 5, "high": 4}, ": high must not be below low"),
+        ({"low": 50}, ": high must not be below low"),
+        ({"retries": 10}, "retries: must be at least 0 and at most 9, got the number 10"),
+        ({"pair": [1]}, "pair: expected 2 items, got 1"),
+        ({"pair": [1, 2]}, "pair[1]: expected a text, got the number 2; put it in quotes"),
+        ({"mode": "fats"}, "mode: expected one of fast, slow, 3, got the text 'fats'; did you mean 'fast'?"),
+        ({"mode": "3"}, "mode: expected one of fast, slow, 3, got the text '3'; write it without quotes"),
+        ({"mode": True}, "mode: expected one of fast, slow, 3, got true"),
+        ({"colour": "r"}, "colour: expected one of red, dark_blue, got the text 'r'"),
+        ({"level": 1.5}, "level: expected a whole number or a text, got the number 1.5"),
+        ({"local": "false"}, "local: expected true or false, got the text 'false'; write it without quotes"),
+        ({"local": 1}, "local: expected true or false, got the number 1"),
+        ({"list_of": [True]}, "list_of[0]: expected a whole number, got true"),
+        ({"list_of": "12"}, "list_of: expected a list, got the text '12'; put it in [ ]"),
+        ({"word": "A"}, "word: expected small letters"),
+        ({"folder": 5}, "folder: expected a path, got the number 5; put it in quotes"),
+        ({"password": CANARY}, "password: the value breaks a rule of this key (not shown, since it may hold a secret)"),
+        ({"seconds": "${NEGATIVE}"},
+         "seconds: the value breaks a rule of this key (not shown, since it may hold a secret)"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_a_plugins_section_stands_at_its_field(options: dict[str, Any], line: str) -> None:
+    made, found = plugin(env=ENV | {"NEGATIVE": "-12345"}, **options)
+
+    assert made is None
+    assert found == [f"plugins.p{'' if line.startswith(':') else '.'}{line}"]
+
+
+def test_validators_speak_even_when_another_field_is_wrong() -> None:
+    _, found = plugin(seconds=-1, retries="x")
+
+    assert found == [
+        "plugins.p.seconds: 'seconds' must be > 0: -1.0",
+        "plugins.p.retries: expected a whole number, got the text 'x'",
+    ]
+
+
+def test_a_missing_variable_in_a_plugins_section_is_reported_once() -> None:
+    made, found = plugin(retries="${ABSENT}", models=["${ABSENT}"])
+
+    assert made is None
+    assert [line.split(":")[0] for line in found] == ["plugins.p.retries", "plugins.p.models[0]"]
+
+
+def test_a_variable_in_a_plugins_section_becomes_its_type() -> None:
+    made, _ = plugin(env={"N": "7", "T": "x"}, retries="${N}", base_url="${N}", level="${T}", mode="slow")
+
+    assert made is not None
+    assert (made.retries, made.base_url, made.level) == (7, "7", "x")
+    assert type(made.base_url) is str
+
+
+Metres = NewType("Metres", int)
+
+
+@frozen(kw_only=True)
+class Bounds:
+    height: Annotated[Metres, Range(least=2)] = Metres(2)
+    depth: Annotated[float, Range(most=5)] = 0.0
+    folder: Path | None = None
+    values: list[Any] = field(factory=list, validator=validators.max_len(1))
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"height": 1}, "must be at least 2, got the number 1"),
+        ({"depth": 6}, "must be at most 5, got the number 6"),
+        ({"folder": "~nobody-of-this-name/x"}, "expected a path, got the text '~nobody-of-this-name/x'"),
+        ({"values": ["a", document.EnvText.of(CANARY, ("C",), False)]},
+         "the value breaks a rule of this key (not shown, since it may hold a secret)"),
+    ],
+)  # fmt: skip
+def test_bounds_on_one_side_new_types_and_homes(tree: Any, message: str) -> None:
+    problems = Problems()
+
+    assert structure(tree, Bounds, (), problems) is None
+    assert [problem.message for problem in problems] == [message]
+    assert structure({"height": 2, "folder": "~/x"}, Bounds, (), problems) == Bounds(folder=Path.home() / "x")
+    assert jsonschema.Draft202012Validator(schema(plugins={"b": Bounds})).is_valid({"plugins": {"b": {"height": 2}}})
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner)
+       | st.dictionaries(st.sampled_from([*fields_dict(Plugin)]) | st.text(), inner)))  # fmt: skip
+@settings(max_examples=200, deadline=None)
+def test_any_tree_is_either_an_instance_or_a_problem(tree: Any) -> None:
+    problems = Problems()
+
+    made = structure(tree, Plugin, (), problems)
+
+    assert (made is None) == (len(problems) > 0)
+
+
+# What is the author's error
+
+
+@frozen
+class Impossible:
+    call: bytes = b""
+
+
+def test_a_type_that_no_configuration_can_hold_is_the_authors_error() -> None:
+    with pytest.raises(TypeError, match="bytes"):
+        structure({"call": "x"}, Impossible, (), Problems())
+
+
+@frozen
+class Unresolved:
+    price: Decimal | None = None  # noqa: F821  # the name is missing on purpose
+
+
+def test_an_annotation_that_cannot_be_resolved_is_the_authors_error() -> None:
+    with pytest.raises(TypeError, match="name 'Decimal' is not defined; import it where it runs"):
+        structure({}, Unresolved, (), Problems())
