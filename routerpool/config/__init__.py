@@ -5,14 +5,15 @@ path and cure; `Problems.raise_if_any` makes a ConfigError of them. A plugin's o
 rules: `Range`, `Pattern` and `Size` bound its fields.
 
 `reading` finds and reads the file, `document` is the YAML with its lines, `structure` takes values strictly, `scalars`
-the single ones, `words` says what is wrong, `sections` what the keys are, `schema` describes them for editors. With
-`converter`, which is cattrs', a plugin registers types of its own. Nothing here opens a connection.
+the single ones, `words` says what is wrong, `sections` what the keys are, `schema` describes them for editors, and
+`values` writes JSON. With `converter`, which is cattrs', a plugin registers types of its own for all of these.
 """
 
 from routerpool.config.document import Problems
 from routerpool.config.reading import Config, from_mapping, load, schema
 from routerpool.config.sections import Plugins, Profile, ServerConfig
-from routerpool.config.structure import converter, structure
+from routerpool.config.structure import structure
+from routerpool.config.values import converter
 from routerpool.config.words import Pattern, Range, Size
 
 __all__ = [

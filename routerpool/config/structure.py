@@ -19,7 +19,9 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from enum import Enum
 from functools import lru_cache, partial
 from itertools import repeat
 from pathlib import Path
@@ -53,7 +55,7 @@ from routerpool.config.words import (
 )
 from routerpool.errors import nearest
 
-__all__ = ["converter", "gathered", "keys_of", "salvaged", "structure"]
+__all__ = ["Hook", "converter", "gathered", "keys_of", "salvaged", "structure", "unwritten"]
 
 T = TypeVar("T")
 Hook = Callable[[Any, Any], Any]
@@ -198,7 +200,7 @@ def _faults_within(error: Any, cls: type, tree: Any, path: KeyPath) -> Iterator[
         yield from _faults(error, tree, path)
         return
     place = (*path, part)
-    if isinstance(error, KeyError) and part not in tree:
+    if isinstance(note, AttributeValidationNote) and isinstance(error, KeyError) and part not in tree:
         yield _Fault(place, f"is missing; give it {expected(note.type)}", place)
         return
     if isinstance(part, _Key):
@@ -222,8 +224,22 @@ def _unknown_keys(error: ForbiddenExtraKeysError, tree: Mapping[str, Any], path:
 
 # How each type is read: the table. cattrs asks for its hooks from the last to the first.
 
-converter: Final = _Strict(forbid_extra_keys=True)
-"""Reads every section of the configuration; a plugin registers types of its own with it."""
+
+def unwritten(hint: Any) -> Callable[[Any], Any]:
+    """The hook of what is written by none."""
+
+    def unwritable(_: Any) -> Any:
+        raise TypeError(f"{name_of(hint)} is not a type that JSON has a form for")
+
+    return unwritable
+
+
+converter: Final = _Strict(
+    forbid_extra_keys=True,
+    unstruct_collection_overrides={AbstractSet: sorted, tuple: list},
+    unstructure_fallback_factory=unwritten,
+)
+"""Reads every section of the configuration; a plugin registers types of its own with it. `values` has it write JSON."""
 
 
 @converter.register_structure_hook_factory(lambda _: True)
@@ -367,7 +383,7 @@ def _anything(value: Any, _: Any) -> Any:
 converter.register_structure_hook_func(lambda hint: hint is Any or hint is object, _anything)
 
 
-converter.register_structure_hook_func(lambda hint: _origin(hint) is Literal or is_enum(hint), choice)
+converter.register_structure_hook_func(lambda hint: _origin(hint) is Literal, choice)
 converter.register_structure_hook_func(lambda hint: hint in SCALARS, read_scalar)
-for _kind in (str, bytes, int, float, Path):  # which cattrs looks up before all others, with all their descendants
+for _kind in (str, bytes, int, float, Path, Enum):  # cattrs looks these up before all others, with all descendants
     Converter.register_structure_hook(converter, _kind, read_scalar)

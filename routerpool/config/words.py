@@ -178,7 +178,7 @@ def expected(hint: Any) -> str:
     if isinstance(kind, type):
         if issubclass(kind, Enum):
             return _one_of(word_of(member) for member in kind)
-        if attrs.has(kind):
+        if attrs.has(kind) and not hasattr(kind, "to_schema"):  # which tells of a form of its own
             return "a mapping"
         for kinds, words in _NAMES_BY_ORIGIN:
             if issubclass(kind, kinds):

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NewType
+from typing import Annotated, Any, Generic, NewType, TypeVar
 
 import jsonschema
 import pytest
-from attrs import field, fields_dict, frozen, validators
+from attrs import field, fields_dict, frozen, make_class, validators
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routerpool.config import document
+from routerpool.config import converter, document
 from routerpool.config.document import Problems
-from routerpool.config.reading import schema
+from routerpool.config.reading import from_mapping, schema
+from routerpool.config.schema import Describer
 from routerpool.config.structure import structure
-from routerpool.config.words import Range, Size
+from routerpool.config.words import Pattern, Range, Size
 
 from ..support.settings import CANARY, ENV, Colour, Entry, Plugin, Price, plugin
 
@@ -143,6 +145,178 @@ def test_any_tree_is_either_an_instance_or_a_problem(tree: Any) -> None:
     made = structure(tree, Plugin, (), problems)
 
     assert (made is None) == (len(problems) > 0)
+
+
+@frozen(kw_only=True)
+class Words:
+    ranks: dict[Annotated[str, Pattern("[a-z]+", "small letters")], int]
+
+
+def test_a_wrong_key_and_what_stands_under_it_are_both_told() -> None:
+    problems = Problems()
+
+    assert structure({"ranks": {"A": "x", "B": document.UNSET, "c": 1}}, Words, (), problems) is None
+    assert [f"{problem.path}: {problem.message}" for problem in problems] == [
+        "ranks.A: expected small letters",
+        "ranks.A: expected a whole number, got the text 'x'",
+        "ranks.B: expected small letters",
+    ]
+
+
+@frozen
+class Tree:
+    name: str
+    below: tuple[Tree, ...] = ()
+    other: Tree | None = None
+
+
+T = TypeVar("T")
+
+
+@frozen
+class Box(Generic[T]):
+    thing: T
+    more: list[T] = field(factory=list)
+
+
+@frozen
+class Boxes:
+    number: Box[int]
+    text: Box[str] | None = None
+
+
+def test_classes_may_hold_themselves_and_be_generic() -> None:
+    problems = Problems()
+
+    read = structure({"name": "a", "below": [{"name": "b", "other": {"name": "c"}}]}, Tree, (), problems)
+    assert read == Tree("a", (Tree("b", (), Tree("c")),))
+    assert structure({"number": {"thing": 1, "more": [2]}}, Boxes, (), problems) == Boxes(Box(1, [2]))
+    assert structure({"number": {"thing": "1", "more": ["2"]}, "text": {"thing": 3}}, Boxes, (), problems) is None
+    assert structure({"name": "a", "below": [{"name": "b", "other": {}}]}, Tree, ("t",), problems) is None
+    assert [problem.path for problem in problems] == [
+        "number.thing",
+        "number.more[0]",
+        "text.thing",
+        "t.below[0].other.name",
+    ]
+
+
+# Types that plugins register
+
+
+@frozen
+class Minutes:
+    """A time that is written as `5m`."""
+
+    count: int
+
+    @staticmethod
+    def to_schema(describer: Describer) -> dict[str, Any]:
+        return {"type": "string", "pattern": "^[0-9]+m$"}
+
+
+@converter.register_structure_hook
+def _minutes(tree: Any, _: Any) -> Minutes:
+    """Read `5m`."""
+    if not isinstance(tree, str) or not tree.endswith("m"):
+        raise ValueError(f"expected a time such as 5m, not {tree!r}")
+    return Minutes(int(tree[:-1]))
+
+
+Even = NewType("Even", int)
+
+
+def _even(tree: Any, _: Any) -> Even:
+    number = converter.structure(tree, int)
+    if number % 2:
+        raise ValueError("must be even")
+    return Even(number)
+
+
+converter.register_structure_hook(Even, _even)
+
+
+@frozen(kw_only=True)
+class Timer:
+    """What a plugin with types of its own may call its Config."""
+
+    every: Minutes = field(metadata={"help": "how often"})
+    token_for: Minutes | None = None
+    at: tuple[Minutes | int, ...] = ()
+    pairs: Even = Even(0)
+
+
+def timer(**options: Any) -> tuple[Timer | None, list[str]]:
+    config, problems = from_mapping({"plugins": {"t": options}}, env=ENV | {"SECRET": CANARY, "TIME": "7m"})
+    made = structure(config.plugins[0].options, Timer, ("plugins", "t"), problems)
+    return made, [f"{problem.path}: {problem.message}" for problem in problems]
+
+
+def test_a_plugin_reads_types_of_its_own_in_its_section() -> None:
+    made, found = timer(every="5m", at=["2m", 3, "${TIME}"], pairs=4)
+
+    assert found == []
+    assert made == Timer(every=Minutes(5), at=(Minutes(2), 3, Minutes(7)), pairs=Even(4))
+
+
+def test_what_a_plugins_own_type_refuses_stands_at_its_place_and_quotes_no_secret() -> None:
+    hidden = "the value breaks a rule of this key (not shown, since it may hold a secret)"
+
+    assert timer(every=5, at=["2m", "3"], pairs="4")[1] == [
+        "plugins.t.every: expected a time such as 5m, not 5",
+        "plugins.t.at[1]: expected a Minutes or a whole number, got the text '3'",
+        "plugins.t.pairs: expected a whole number, got the text '4'; write it without quotes",
+    ]
+    assert timer(pairs=3)[1] == ["plugins.t.every: is missing; give it a Minutes", "plugins.t.pairs: must be even"]
+    assert timer(every="${SECRET}", token_for=CANARY)[1] == [
+        f"plugins.t.every: {hidden}",
+        f"plugins.t.token_for: {hidden}",
+    ]
+
+
+def test_a_plugins_own_type_is_described_to_editors() -> None:
+    described = schema(plugins={"timer": Timer})
+
+    assert described["$defs"]["plugin:timer"]["properties"]["every"] == Minutes.to_schema(Describer()) | {
+        "description": "how often"
+    }
+
+
+def test_a_type_may_be_registered_after_its_section_was_read() -> None:
+    @frozen
+    class Late:
+        word: str = ""
+
+    holder = make_class("Holder", {"late": field(type=Late | None, default=None)})
+    assert structure({"late": {"word": "a"}}, holder, (), Problems()) == holder(Late("a"))
+
+    converter.register_structure_hook(Late, lambda tree, _: Late(f"<{tree}>"))
+    assert structure({"late": "a"}, holder, (), Problems()) == holder(Late("<a>"))
+
+
+def test_a_union_may_be_registered_as_one() -> None:
+    union = Minutes | Tree
+    converter.register_structure_hook(union, lambda tree, _: Minutes(len(tree)))
+    holder = make_class("Holder", {"either": field(type=union)})
+
+    assert structure({"either": "xyz"}, holder, (), Problems()) == holder(Minutes(3))
+
+
+@pytest.mark.parametrize("kind", [bool, int, str, Size, Path, list, dict, Sequence])
+def test_how_the_types_of_all_are_read_is_not_for_one_plugin_to_change(kind: Any) -> None:
+    with pytest.raises(TypeError, match="is read by routerpool itself; register a class or a NewType of your own"):
+        converter.register_structure_hook(kind, lambda tree, _: tree)
+
+
+def test_a_defect_of_a_plugins_hook_is_no_mistake_in_a_file() -> None:
+    class Odd:
+        pass
+
+    converter.register_structure_hook(Odd, lambda tree, _: {}["absent"])
+    holder = make_class("Holder", {"odd": field(type=tuple[Odd, ...])})
+
+    with pytest.raises(KeyError, match="absent"):
+        structure({"odd": [1]}, holder, (), Problems())
 
 
 # What is the author's error
