@@ -14,6 +14,7 @@ import aiohttp
 from routerpool.config import reading as configuration
 from routerpool.config.reading import Config, Problems
 from routerpool.config.sections import Profile
+from routerpool.config.structure import converter
 from routerpool.engine.admission import Admission
 from routerpool.engine.exchange import Exchange
 from routerpool.engine.handover import AttemptReport, AttemptResult, Handover, Handovers, HostsExchange
@@ -345,16 +346,10 @@ class Router:
 
     def profiles(self) -> dict[str, dict[str, Any]]:
         """Every profile as plain JSON values."""
+        told = ("description", "cost", "privacy", "tier", "models", "providers")
+        profiles = converter.unstructure(self.config.profiles)
         return {
-            name: {
-                "description": profile.description,
-                "cost": profile.cost,
-                "privacy": profile.privacy.name.lower(),
-                "tier": profile.tier.name.lower() if profile.tier else None,
-                "weights": self._weights(profile),
-                "models": list(profile.models),
-                "providers": list(profile.providers),
-            }
+            name: {key: profiles[name][key] for key in told} | {"weights": self._weights(profile)}
             for name, profile in self.config.profiles.items()
         }
 

@@ -362,14 +362,11 @@ def doctor_command(ctx: click.Context, probe: bool, target: Target, as_json: boo
 
 def _tell(ctx: click.Context, found: Iterable[Report], as_json: bool) -> None:
     """Print what was found, and end with 1 where an error is among it."""
-    from routerpool.types import Level
+    from routerpool.config.structure import converter
 
-    told = [
-        {"level": report.level.name.lower(), "subject": report.subject, "text": report.text, "cure": report.cure}
-        for report in found
-    ]
+    told = converter.unstructure(list(found))
     show({"reports": told}, as_json, lambda document: terminal.reports(document["reports"]))
-    if any(report["level"] == Level.ERROR.name.lower() for report in told):
+    if any(report["level"] == "error" for report in told):
         ctx.exit(1)
 
 

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from math import inf
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import asdict, define, field, frozen
 
 from routerpool.config.document import Problems
 from routerpool.config.sections import PluginEntry
@@ -111,17 +111,7 @@ class Instance:
 
     def describe(self) -> dict[str, Any]:
         """What status and `routerpool plugins` tell of it."""
-        return {
-            "name": self.name,
-            "use": self.use,
-            "distribution": self.distribution,
-            "version": self.version,
-            "enabled": self.enabled,
-            "required": self.required,
-            "faults": self.faults,
-            "slow": self.slow,
-            "last_fault": self.last_fault,
-        }
+        return asdict(self, recurse=False, filter=lambda field, _: field.name not in ("plugin", "weight"))
 
 
 def _found(module: str) -> ModuleSpec | None:

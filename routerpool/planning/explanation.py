@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from routerpool.config.structure import converter
 from routerpool.errors import RequestError
 from routerpool.planning.cost import cost_of
 from routerpool.types import ChatRequest, Features, Plan, Usage
@@ -56,17 +57,8 @@ def explain(plan: Plan) -> dict[str, Any]:
     return {
         "model": plan.request.model,
         "profile": plan.profile,
-        "features": {
-            "task": features.task,
-            "difficulty": features.difficulty,
-            "language": features.language,
-            "prompt_tokens": features.prompt_tokens,
-            "needs": sorted(features.needs),
-            "privacy": features.privacy.name.lower(),
-            "session": features.session,
-            "labels": dict(features.labels),
-            "findings": [{"rule": f.rule, "part": f.part, "redacted": f.redacted} for f in features.findings],
-        },
+        "features": converter.unstructure(features)
+        | {"findings": [{"rule": f.rule, "part": f.part, "redacted": f.redacted} for f in features.findings]},
         "ranked": [
             {**row, "cost": cost_of(likely, candidate.model.prices, free=candidate.model.free)}
             for row, candidate in zip(ranked_rows(plan), plan.ranked, strict=True)

@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 from attrs import evolve
 
+from routerpool.config.structure import converter
 from routerpool.errors import RequestError, RouterpoolError, defect
 from routerpool.hooks.isolation import locate
 from routerpool.planning.explanation import explain
@@ -316,20 +317,6 @@ def _model_entry(name: str, owner: str) -> dict[str, Any]:
 
 
 def _candidate_entry(candidate: Candidate, idle: str | None) -> dict[str, Any]:
-    model = candidate.model
-    return {
-        "candidate": candidate.key,
-        "provider": candidate.provider,
-        "model": model.id,
-        "display_name": model.display_name,
-        "context": model.context,
-        "max_output": model.max_output,
-        "tier": model.tier.name.lower() if model.tier else None,
-        "rank": model.rank,
-        "free": model.free,
-        "local": model.local,
-        "data_policy": model.data_policy,
-        "capabilities": dict(model.capabilities),
-        "tags": sorted(model.tags),
-        "idle": idle,
-    }
+    model = converter.unstructure(evolve(candidate.model, settings={}))  # which are the plugins' own business
+    told = {key: value for key, value in model.items() if key not in ("id", "prices", "pools", "settings")}
+    return {"candidate": candidate.key, "provider": candidate.provider, "model": model["id"], **told, "idle": idle}

@@ -559,6 +559,7 @@ def test_doctor_reports_keys_and_ends_with_1_where_nothing_can_answer() -> None:
     assert "there is no candidate at all" in result.stdout
     worst = json.loads(run("doctor", "--json").stdout)["reports"]
     assert any(report["level"] == "error" and report["cure"] for report in worst)
+    assert {frozenset(report) for report in worst} == {frozenset({"level", "subject", "text", "cure"})}
 
 
 def test_doctor_asks_other_machines_only_with_probe(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -385,17 +385,23 @@ async def test_router_models_are_the_candidates_with_what_is_known_of_them() -> 
     model = {"id": "m1", "context": 100, "tier": "fast", "capabilities": {"tools": True}, "tags": ["z", "a"]}
     async with house(options={"a": {"models": [model], "free": True, "local": True}}) as at:
         (found,) = (await at.get("/v1/router/models")).json["candidates"]
-        assert found["candidate"] == "a/m1"
-        assert (found["context"], found["tier"], found["free"], found["local"]) == (100, "fast", True, True)
-        assert (found["capabilities"], found["tags"], found["idle"]) == ({"tools": True}, ["a", "z"], None)
+        assert found == {
+            "candidate": "a/m1", "provider": "a", "model": "m1", "display_name": None, "context": 100,
+            "max_output": None, "tier": "fast", "rank": None, "free": True, "local": True, "data_policy": "unknown",
+            "capabilities": {"tools": True}, "tags": ["a", "z"], "idle": None,
+        }  # fmt: skip
 
 
 async def test_profiles_are_told_with_the_default() -> None:
     async with house(profiles={"mine": {"models": ["a/m1"], "description": "my order"}}, default_profile="mine") as at:
         told_ = (await at.get("/v1/router/profiles")).json
         assert told_["default"] == "mine"
-        assert told_["profiles"]["mine"]["models"] == ["a/m1"]
+        assert told_["profiles"]["mine"] == {
+            "description": "my order", "cost": "free_first", "privacy": "public", "tier": None, "weights": {},
+            "models": ["a/m1"], "providers": [],
+        }  # fmt: skip
         assert told_["profiles"]["private"]["privacy"] == "private"
+        assert told_["profiles"]["fast"]["tier"] == "fast"
 
 
 async def test_a_plugin_is_switched_off_and_on_while_it_runs() -> None:
