@@ -22,7 +22,7 @@ from routerpool.authoring.rehearsal import rehearse
 from routerpool.config.document import Problems
 from routerpool.config.reading import Config, schema
 from routerpool.config.sections import NAME, PluginEntry
-from routerpool.config.structure import keys_of
+from routerpool.config.structure import converter, keys_of
 from routerpool.errors import PluginError, nearest
 from routerpool.hooks.calling import HOOKS, Hooks
 from routerpool.hooks.compatibility import Leaving, supported
@@ -178,6 +178,7 @@ def _options(plugin: type) -> Iterator[Report]:
         return
     try:
         keys = keys_of(config)
+        converter.get_structure_hook(config)
         schema(plugins={"plugin": config})
     except TypeError as error:
         yield _error(f"its Config cannot be read: {error}", "use types that YAML can hold, imported where it runs")

@@ -7,7 +7,7 @@ or a choice also takes a text with `${NAME}`, as the reader does.
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NewType, Union, get_args, get_origin
@@ -60,11 +60,13 @@ class Describer:
             return _or_variable(described) if hint in (bool, int, float) else described
         return self._composite(origin or hint, args)
 
-    def _composite(self, kind: type, args: tuple[Any, ...]) -> dict[str, Any]:
+    def _composite(self, kind: Any, args: tuple[Any, ...]) -> dict[str, Any]:
         if hasattr(kind, "to_schema"):
             return dict(kind.to_schema(self))
         if attrs.has(kind):
             return self.reference(kind)
+        if not isinstance(kind, type):  # the parameter of a generic class
+            return {}
         if issubclass(kind, Enum):
             return _or_variable({"enum": [word_of(member) for member in kind]})
         if issubclass(kind, Mapping):
@@ -78,7 +80,9 @@ class Describer:
                 "items": False,
                 "minItems": len(args),
             }
-        return {"type": "array", "items": self.of(args[0]) if args else {}}
+        if issubclass(kind, (list, tuple, set, frozenset, Sequence)):
+            return {"type": "array", "items": self.of(args[0]) if args else {}}
+        return {}  # a plugin's own type, of which only its hook knows the form
 
     def _bounded(self, args: tuple[Any, ...]) -> dict[str, Any]:
         inner, *rules = args

@@ -77,6 +77,11 @@ WRONG = {
         "its Config cannot be read: ",
         "types that YAML can hold",
     ),
+    "a config with a type that nothing can be read as": (
+        "@frozen\nclass Config:\n    x: tuple[bytes, ...] = ()\n@hookimpl\ndef status(self): return {}",
+        "its Config cannot be read: bytes is not a type that a configuration can hold",
+        "types that YAML can hold",
+    ),
     "an option of the core's": (
         "@frozen\nclass Config:\n    enabled: bool = True\n@hookimpl\ndef status(self): return {}",
         "its option 'enabled' is a key of every plugin",

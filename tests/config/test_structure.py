@@ -282,6 +282,17 @@ def test_a_plugins_own_type_is_described_to_editors() -> None:
     }
 
 
+def test_a_type_that_tells_nothing_of_itself_may_be_anything_to_editors() -> None:
+    class Odd:
+        pass
+
+    holder = make_class("Holder", {"odd": field(type=Odd), "box": field(type=Box[int])})
+    keys = schema(plugins={"holder": holder})["$defs"]["plugin:holder"]["properties"]
+
+    assert keys["odd"] == {}
+    assert keys["box"]["$ref"].endswith("Box")
+
+
 def test_a_type_may_be_registered_after_its_section_was_read() -> None:
     @frozen
     class Late:
