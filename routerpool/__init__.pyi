@@ -1,5 +1,5 @@
 # The public names of routerpool, each with the module that it comes from: the one list of them.
-from routerpool.config.reading import Config as Config
+from routerpool.config.sections import Config as Config
 from routerpool.engine.handover import Assignment as Assignment
 from routerpool.engine.handover import Handover as Handover
 from routerpool.errors import AnswerError as AnswerError

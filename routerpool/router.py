@@ -12,8 +12,8 @@ from typing import Any, Self
 import aiohttp
 
 from routerpool.config import reading as configuration
-from routerpool.config.reading import Config, Problems
-from routerpool.config.sections import Profile
+from routerpool.config.document import Problems
+from routerpool.config.sections import Config, Profile
 from routerpool.config.structure import converter
 from routerpool.engine.admission import Admission
 from routerpool.engine.exchange import Exchange

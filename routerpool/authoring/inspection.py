@@ -20,8 +20,8 @@ import pluggy
 from routerpool import hookspecs
 from routerpool.authoring.rehearsal import rehearse
 from routerpool.config.document import Problems
-from routerpool.config.reading import Config, schema
-from routerpool.config.sections import NAME, PluginEntry
+from routerpool.config.reading import schema
+from routerpool.config.sections import NAME, Config, PluginEntry
 from routerpool.config.structure import converter, keys_of
 from routerpool.errors import PluginError, nearest
 from routerpool.hooks.calling import HOOKS, Hooks

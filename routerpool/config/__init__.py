@@ -10,8 +10,8 @@ the single ones, `words` says what is wrong, `sections` what the keys are, `sche
 """
 
 from routerpool.config.document import Problems
-from routerpool.config.reading import Config, from_mapping, load, schema
-from routerpool.config.sections import Plugins, Profile, ServerConfig
+from routerpool.config.reading import from_mapping, load, schema
+from routerpool.config.sections import Config, Plugins, Profile, ServerConfig
 from routerpool.config.structure import structure
 from routerpool.config.values import converter
 from routerpool.config.words import Pattern, Range, Size

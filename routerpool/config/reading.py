@@ -21,47 +21,12 @@ from dotenv import dotenv_values
 
 from routerpool.config.document import Document, KeyPath, Problems, expand, parse, read
 from routerpool.config.schema import Describer
-from routerpool.config.sections import (
-    BUILT_IN_PROFILES,
-    NAME,
-    ApiKey,
-    Config,
-    LimitsConfig,
-    PluginEntry,
-    Plugins,
-    PrivacyConfig,
-    Profile,
-    ServerConfig,
-    TlsConfig,
-)
+from routerpool.config.sections import BUILT_IN_PROFILES, NAME, ApiKey, Config, PluginEntry, Plugins
 from routerpool.config.structure import salvaged, structure
-from routerpool.config.words import Pattern, Range, Size, hidden
+from routerpool.config.words import hidden
 from routerpool.errors import ConfigError, Problem, nearest
 
-__all__ = [
-    "BUILT_IN_PROFILES",
-    "ApiKey",
-    "Config",
-    "Document",
-    "LimitsConfig",
-    "Pattern",
-    "PluginEntry",
-    "Plugins",
-    "PrivacyConfig",
-    "Problems",
-    "Profile",
-    "Range",
-    "ServerConfig",
-    "Size",
-    "TlsConfig",
-    "find",
-    "from_mapping",
-    "load",
-    "parse",
-    "read",
-    "schema",
-    "structure",
-]
+__all__ = ["find", "from_mapping", "load", "schema"]
 
 FILE: Final = "routerpool.yaml"
 _HOME_IN_URL: Final = re.compile(r"^([a-z0-9+_]+:///)~(?=/)")

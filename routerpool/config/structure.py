@@ -65,6 +65,7 @@ _SEQUENCES: Final[dict[Any, Callable[[list[Any]], Any]]] = {
     list: list, Sequence: list, tuple: tuple, set: set, frozenset: frozenset,
 }  # fmt: skip
 _MAPPINGS: Final = (dict, Mapping)
+_NOTES: Final = (AttributeValidationNote, IterableValidationNote)
 
 
 class _Strict(Converter):
@@ -188,22 +189,16 @@ def _faults(error: Exception, tree: Any, path: KeyPath) -> Iterator[_Fault]:
 
 def _faults_within(error: Any, cls: type, tree: Any, path: KeyPath) -> Iterator[_Fault]:
     """Those of a part of the tree: of a key or a position, if the error has a note of it, else of the whole."""
-    part: Any
-    for note in getattr(error, "__notes__", ()):
-        if isinstance(note, AttributeValidationNote):
-            part = attrs.fields_dict(cls)[note.name].alias or note.name
-            break
-        if isinstance(note, IterableValidationNote):
-            part = note.index
-            break
-    else:
+    note: Any = next((note for note in getattr(error, "__notes__", ()) if isinstance(note, _NOTES)), None)
+    if note is None:
         yield from _faults(error, tree, path)
         return
+    is_field = isinstance(note, AttributeValidationNote)
+    part: Any = attrs.fields_dict(cls)[note.name].alias if is_field else note.index
     place = (*path, part)
-    if isinstance(note, AttributeValidationNote) and isinstance(error, KeyError) and part not in tree:
+    if is_field and isinstance(error, KeyError) and part not in tree:
         yield _Fault(place, f"is missing; give it {expected(note.type)}", place)
-        return
-    if isinstance(part, _Key):
+    elif isinstance(part, _Key):
         yield from _faults(error, part, place)
     else:
         inside = (isinstance(tree, Mapping) and part in tree) or (isinstance(tree, list | tuple) and part < len(tree))
@@ -381,8 +376,6 @@ def _anything(value: Any, _: Any) -> Any:
 
 
 converter.register_structure_hook_func(lambda hint: hint is Any or hint is object, _anything)
-
-
 converter.register_structure_hook_func(lambda hint: _origin(hint) is Literal, choice)
 converter.register_structure_hook_func(lambda hint: hint in SCALARS, read_scalar)
 for _kind in (str, bytes, int, float, Path, Enum):  # cattrs looks these up before all others, with all descendants

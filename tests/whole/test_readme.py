@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from routerpool.authoring.package import KINDS, Package, write
-from routerpool.config.reading import from_mapping, parse
+from routerpool.config.document import parse
+from routerpool.config.reading import from_mapping
 from routerpool.hooks.loading import installed, make
 from routerpool.testing import Upstream
 from routerpool.testing.process import served
