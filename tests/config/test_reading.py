@@ -45,6 +45,14 @@ def test_all_problems_come_at_once_sorted_by_line_with_the_plugins_among_them() 
     ]
 
 
+def test_what_one_section_gets_wrong_hides_nothing_of_what_the_whole_would_be_told() -> None:
+    assert complaints("server: {port: lots}\ndefault_profile: zzz\naliases: {a: routerpool/fsat}\n") == [
+        "1: server.port: expected a whole number, got the text 'lots'",
+        "2: default_profile: there is no profile 'zzz'; profiles: auto, free, fast, balanced, capable, private",
+        "3: aliases.a: there is no profile 'fsat'; did you mean 'fast'?",
+    ]
+
+
 def test_a_profile_that_is_wrong_is_still_a_name() -> None:
     assert complaints("default_profile: mine\nprofiles: {mine: {cost: x}}") == [
         "2: profiles.mine.cost: expected one of free_first, free_only, budget, quality, got the text 'x'"

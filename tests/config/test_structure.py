@@ -201,6 +201,47 @@ def test_classes_may_hold_themselves_and_be_generic() -> None:
     ]
 
 
+def test_what_a_missing_variable_leaves_is_no_value_even_where_anything_is() -> None:
+    assert plugin(anything="${ABSENT}")[0] is None
+
+
+def test_keys_that_are_unknown_are_told_before_those_that_are_wrong() -> None:
+    assert [line.split(": ")[0] for line in plugin(retries="x", modle=1, local=5)[1]] == [
+        "plugins.p.modle",
+        "plugins.p.retries",
+        "plugins.p.local",
+    ]
+
+
+@frozen(kw_only=True)
+class Odds:
+    """What is rare: a key without its underscore, a field that is none, bounds of what may be missing, a choice."""
+
+    _count: Annotated[int | None, Range(least=1)] = 1
+    made: int = field(default=0, metadata={"internal": True})
+    either: Entry | Price | None = None
+
+
+def test_private_fields_internal_ones_and_bounds_of_what_may_be_missing() -> None:
+    problems = Problems()
+
+    assert structure({"count": None}, Odds, (), problems) == Odds(count=None)
+    assert structure({"count": 0, "made": 1}, Odds, (), problems) is None
+    assert [f"{problem.path}: {problem.message}" for problem in problems] == [
+        "made: unknown key; known here: count, either",
+        "count: must be at least 1, got the number 0",
+    ]
+
+
+def test_of_two_sections_that_a_value_may_be_the_nearer_one_complains() -> None:
+    problems = Problems()
+
+    assert structure({"either": {"input": "x"}}, Odds, (), problems) is None
+    assert [f"{problem.path}: {problem.message}" for problem in problems] == [
+        "either.input: expected a number, got the text 'x'"
+    ]
+
+
 # Types that plugins register
 
 
@@ -323,11 +364,19 @@ def test_a_defect_of_a_plugins_hook_is_no_mistake_in_a_file() -> None:
     class Odd:
         pass
 
+    class Raw:
+        pass
+
     converter.register_structure_hook(Odd, lambda tree, _: {}["absent"])
-    holder = make_class("Holder", {"odd": field(type=tuple[Odd, ...])})
+    converter.register_structure_hook(Raw, lambda tree, _: converter.structure(tree, bytes))
+    holder = make_class("Holder", {"odd": field(type=tuple[Odd, ...], default=()), "raw": field(type=Raw, default="")})
+    either = make_class("Either", {"raw": field(type=Raw | str)})
 
     with pytest.raises(KeyError, match="absent"):
         structure({"odd": [1]}, holder, (), Problems())
+    for cls in (holder, either):
+        with pytest.raises(TypeError, match="^bytes is not a type that a configuration can hold"):
+            structure({"raw": "x"}, cls, (), Problems())
 
 
 # What is the author's error

@@ -33,6 +33,9 @@ from routerpool.types import (
     UsageRecord,
 )
 
+from ..support.settings import Colour
+
+
 VALUES = [cls for name in types.__all__ if attrs.has(cls := getattr(types, name))]
 
 JSON = st.recursive(
@@ -85,8 +88,11 @@ def strategy(hint: Any) -> st.SearchStrategy[Any]:
 
 
 def through_json(value: Any) -> Any:
-    """What comes back of a value that was written as JSON text."""
-    return converter.structure(json.loads(json.dumps(converter.unstructure(value))), type(value))
+    """What comes back of a value that was written as JSON text, from data that JSON changes nothing of."""
+    data = converter.unstructure(value)
+    read = json.loads(json.dumps(data))
+    assert read == data
+    return converter.structure(read, type(value))
 
 
 @pytest.mark.parametrize("cls", VALUES, ids=lambda cls: cls.__name__)
@@ -145,15 +151,21 @@ class Shade(StrEnum):
     DARK = "dark blue"
 
 
+class Word(str, Enum):  # noqa: UP042  # as many write it
+    ONE = "1"
+
+
 def test_what_a_plugin_leaves_in_an_open_field_becomes_json_too() -> None:
     labels = {
         "finding": Finding(rule="r", part="p", redacted="…"), "tiers": [Tier.FAST], "names": {"b", "a"},
         "place": Place(3, Tier.CAPABLE), "pair": (1, None), "shade": Shade.DARK,
+        "word": Word.ONE, "colour": Colour.DARK_BLUE,
     }  # fmt: skip
 
     assert converter.unstructure(Features(labels=labels))["labels"] == {
         "finding": {"rule": "r", "part": "p", "redacted": "…", "line": 1, "column": 1}, "tiers": ["fast"],
         "names": ["a", "b"], "place": [3, "capable"], "pair": [1, None], "shade": "dark blue",
+        "word": "one", "colour": "dark_blue",
     }  # fmt: skip
 
 
