@@ -55,7 +55,7 @@ def _fields(cls: type) -> str:
         if not field.init:
             continue
         name = field.alias or field.name
-        annotation = str(field.type)
+        annotation = str(inspect.get_annotations(cls)[field.name])  # as it is written, which `field.type` may not be
         if field.name != name:  # what is kept is not what is read: the property tells its type
             annotation = str(inspect.signature(getattr(cls, name).fget).return_annotation)
         if get_origin(alias := getattr(types, annotation, None)) is Literal:

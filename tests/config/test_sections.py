@@ -149,8 +149,8 @@ BAD = [
     ("server: {api_keys: [{name: a}]}",
      "1: server.api_keys[0]: a key needs either key: ${NAME} or sha256: HEX, and not both"),
     ("server: {api_keys: [{sha256: '12'}]}",
-     "1: server.api_keys[0].sha256: expected the 64 hexadecimal digits of a SHA-256; `printf %s KEY | sha256sum` prints "
-     + "them"),
+     ("1: server.api_keys[0].sha256: expected the 64 hexadecimal digits of a SHA-256; "
+      "`printf %s KEY | sha256sum` prints them")),
     ("server: {api_keys: ['sha256:12']}",
      "1: server.api_keys[0]: expected the 64 hexadecimal digits of a SHA-256; `printf %s KEY | sha256sum` prints them"),
 ]  # fmt: skip
