@@ -375,7 +375,7 @@ def test_a_defect_of_a_plugins_hook_is_no_mistake_in_a_file() -> None:
     with pytest.raises(KeyError, match="absent"):
         structure({"odd": [1]}, holder, (), Problems())
     for cls in (holder, either):
-        with pytest.raises(TypeError, match="^bytes is not a type that a configuration can hold"):
+        with pytest.raises(TypeError, match=r"^bytes is not a type that a configuration can hold"):
             structure({"raw": "x"}, cls, (), Problems())
 
 

@@ -143,7 +143,8 @@ def test_the_walk_meets_what_is_known_to_be_coerced() -> None:
         (bool, 1), (bool, "false"), (bool, "true"), (list[int], "12"), (list, "12"), (list[str], {"a": 1}),
         (tuple[str, ...], "ab"), (tuple[str, str], "ab"), (set[str], "ab"), (frozenset[str], {"a": 1}),
         (Sequence[str], "ab"), (dict, [("a", 1)]), (dict[str, int], {1: 1}), (Privacy, 1), (Word, 1), (Colour, "r"),
-        (float, float("inf")), (float, float("nan")), (Literal[1], True), (Metres, "5"), (int | None, "5"), (Annotated[int, Range(most=9)], "5"), (list[Any], "12"),
+        (Literal[1], True), (Metres, "5"), (int | None, "5"), (Annotated[int, Range(most=9)], "5"), (list[Any], "12"),
+        (float, float("inf")), (float, float("nan")),
     ],
     ids=str,
 )  # fmt: skip

@@ -35,7 +35,6 @@ from routerpool.types import (
 
 from ..support.settings import Colour
 
-
 VALUES = [cls for name in types.__all__ if attrs.has(cls := getattr(types, name))]
 
 JSON = st.recursive(
