@@ -135,7 +135,8 @@ def test_a_module_can_be_read_in_one_sitting(name: str) -> None:
 
 ALONE = """
 import gc, json, os, sys
-import aiohttp, attrs, cattrs, click, dotenv, multidict, orjson, pluggy, pytest, sqlalchemy, yaml, yarl  # none of them ours
+import aiohttp, attrs, cattrs, click, dotenv, multidict, orjson  # none of them ours
+import pluggy, pytest, sqlalchemy, yaml, yarl
 opened = []
 sys.addaudithook(lambda event, args: opened.append(event) if event in EVENTS else None)
 gc.disable()
