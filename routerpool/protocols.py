@@ -13,13 +13,13 @@ from routerpool.types import Attempt, Caller, Candidate, ChatRequest, Failure, F
 if TYPE_CHECKING:
     import aiohttp
 
-__all__ = ["CatalogView", "Headers", "Provider", "Rewriter", "RouterView", "SnapshotView", "Upstream"]
+__all__ = ["CatalogView", "Headers", "Provider", "Reply", "Rewriter", "RouterView", "SnapshotView"]
 
 Headers = Iterable[tuple[str, str]]
 """The headers of a client's request, of which `X-Router-…` are hints."""
 
 
-class Upstream(Protocol):
+class Reply(Protocol):
     """An answer that has begun: its head is here, its body is still to come."""
 
     status: int
@@ -52,7 +52,7 @@ class Provider(Protocol):
     async def discover(self, session: aiohttp.ClientSession) -> Sequence[Model]:
         """The models it says it has; may raise what the HTTP client raises."""
 
-    async def send(self, attempt: Attempt, request: ChatRequest, session: aiohttp.ClientSession) -> Upstream:
+    async def send(self, attempt: Attempt, request: ChatRequest, session: aiohttp.ClientSession) -> Reply:
         """Send the request and wait for the head of the answer; no redirect is followed, no failure retried."""
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:

@@ -15,9 +15,9 @@ from routerpool.errors import RequestError
 from routerpool.hooks.calling import Impl
 from routerpool.hooks.isolation import locate
 from routerpool.privacy.guard import may_see
-from routerpool.protocols import Provider, Rewriter, Upstream
+from routerpool.protocols import Provider, Reply, Rewriter
 from routerpool.providers.failures import failure_of_exception
-from routerpool.providers.upstream import read_all
+from routerpool.providers.replies import read_all
 from routerpool.types import Answer, Attempt, ChatRequest, Failure, FailureKind, Opening, Outcome, Usage
 from routerpool.wire.answers import answer_of, whole_opening
 from routerpool.wire.errors import read_error
@@ -65,7 +65,7 @@ class Exchange:
         if (forbidden := self.forbidden()) is not None:
             return forbidden
         journey.sent += 1
-        upstream: Upstream | None = None
+        upstream: Reply | None = None
         failure: Failure | None
         refused: RequestError | None = None
         try:
@@ -108,11 +108,11 @@ class Exchange:
         log.error("%s was planned for a request that it may not see; it was not sent", candidate.key)
         return Failure(kind=FailureKind.FORBIDDEN, message=f"{candidate.key} may not see this privacy class")
 
-    def send(self, request: ChatRequest) -> Awaitable[Upstream]:
+    def send(self, request: ChatRequest) -> Awaitable[Reply]:
         """Send the request on its way; a host that forwards itself does this in its own manner."""
         return self.provider.send(self.attempt, request, self.journey.services.session())
 
-    async def answered(self, upstream: Upstream) -> Failure | None:
+    async def answered(self, upstream: Reply) -> Failure | None:
         """Pass on an answer whose head is here; a Failure when it is none."""
         if not 200 <= upstream.status < 300:
             body = await read_all(upstream, ERROR_BODY_BYTES)
@@ -127,7 +127,7 @@ class Exchange:
             return self._no_answer(f"answered a stream with {content_type[:40]}")
         return await self._streamed(upstream)
 
-    async def plain(self, upstream: Upstream) -> Failure | None:
+    async def plain(self, upstream: Reply) -> Failure | None:
         """Pass on a plain answer."""
         journey = self.journey
         body = await read_all(upstream, self.limits.upstream_bytes)
@@ -157,7 +157,7 @@ class Exchange:
         )
         return None
 
-    async def _streamed(self, upstream: Upstream) -> Failure | None:
+    async def _streamed(self, upstream: Reply) -> Failure | None:
         journey = self.journey
         options = self.attempt.request.params.get("stream_options") or {}
         journey.stream = stream = Stream(
@@ -196,7 +196,7 @@ class Exchange:
         await journey.to_client(journey.sink.close(rest))
         return None
 
-    async def _relay(self, stream: Stream, upstream: Upstream, rewriting: Rewriting | None) -> bytes:
+    async def _relay(self, stream: Stream, upstream: Reply, rewriting: Rewriting | None) -> bytes:
         """Pass the stream on; what comes with its end is handed back, to go out with the end in one piece.
 
         This loop is the price of every chunk: keep it bare.

@@ -23,7 +23,7 @@ from routerpool.hooks.isolation import locate
 from routerpool.protocols import Provider
 from routerpool.providers.failures import failure_of_exception
 from routerpool.providers.openai import Outgoing
-from routerpool.providers.upstream import HeardUpstream
+from routerpool.providers.replies import ReadReply
 from routerpool.types import (
     Answer,
     Attempt,
@@ -252,7 +252,7 @@ class HostsExchange(Exchange):
         if told is None or isinstance(told, Failure):
             return told
         if isinstance(told, Answer):
-            heard = HeardUpstream(told.status, {"Content-Type": told.content_type}, told.body)
+            heard = ReadReply(told.status, {"Content-Type": told.content_type}, told.body)
             try:
                 return await (self.plain(heard) if 200 <= told.status < 300 else self.answered(heard))
             except ValueError as error:  # longer than an answer may be

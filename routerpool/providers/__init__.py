@@ -2,29 +2,29 @@
 
 In: an attempt and its request. Out: an answer that has begun, to be read in bounded steps, or a `Failure`.
 
-`openai` is the class that most providers derive from, and `data` the YAML file beside it; `connection` and `upstream`
+`openai` is the class that most providers derive from, and `data` the YAML file beside it; `connection` and `replies`
 are the socket, `failures` tells a failure's kind by status, headers and words, and `resets` when a limit ends, in all
 the ways in which providers say so.
 """
 
-from routerpool.providers.connection import Target
+from routerpool.providers.connection import PreparedPost
 from routerpool.providers.data import DataPolicy, ModelData
-from routerpool.providers.failures import Pattern, failure_of_answer
+from routerpool.providers.failures import ErrorForm, failure_of_answer
 from routerpool.providers.openai import OpenAIProvider, Outgoing, ProviderConfig
+from routerpool.providers.replies import HttpReply, ReadReply, read_all
 from routerpool.providers.resets import PACIFIC, until_midnight, zone
-from routerpool.providers.upstream import HeardUpstream, HttpUpstream, read_all
 
 __all__ = [
     "PACIFIC",
     "DataPolicy",
-    "HeardUpstream",
-    "HttpUpstream",
+    "ErrorForm",
+    "HttpReply",
     "ModelData",
     "OpenAIProvider",
     "Outgoing",
-    "Pattern",
+    "PreparedPost",
     "ProviderConfig",
-    "Target",
+    "ReadReply",
     "failure_of_answer",
     "read_all",
     "until_midnight",

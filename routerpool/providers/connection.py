@@ -1,8 +1,8 @@
 """The way to a provider: connections kept alive between requests, and a POST whose head is made once and sent often.
 
 aiohttp's client does for every request what is the same for all requests to one address: it builds headers, looks for
-cookies, proxies and redirects, and starts a task to write the body. A `Target` does that once, and takes from aiohttp
-what changes: the connection, the parser and the reader. That halves the price of the client's side (decision 7).
+cookies, proxies and redirects, and starts a task to write the body. A `PreparedPost` does that once, and takes from
+aiohttp what changes: the connection, the parser and the reader. It halves the price of the client's side (decision 7).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError
 from yarl import URL
 
-__all__ = ["HEADER_BYTES", "Connections", "Reply", "Target"]
+__all__ = ["HEADER_BYTES", "Connections", "PreparedPost", "Received"]
 
 HEADER_BYTES, MANY_HEADERS = 32 << 10, 16
 """The longest header field of an answer, and the most that many fields may have in all; more is no HTTP we read."""
@@ -55,7 +55,7 @@ class Connections(aiohttp.TCPConnector):
         return await super()._create_connection(*args, **kwargs)
 
 
-class Reply:
+class Received:
     """An answer whose head is here. Its connection goes back to the pool by itself at the end of its body."""
 
     __slots__ = ("connection", "content", "headers", "status")
@@ -91,7 +91,7 @@ class Reply:
             cut(connection)
 
 
-class Target:
+class PreparedPost:
     """An address that is posted to with always the same headers. No redirect is followed, no cookie kept."""
 
     def __init__(self, url: URL, headers: Mapping[str, str]) -> None:
@@ -104,9 +104,9 @@ class Target:
         self._head = b""
 
     def __repr__(self) -> str:
-        return f"<Target {self.url}>"
+        return f"<PreparedPost {self.url}>"
 
-    async def post(self, session: aiohttp.ClientSession, data: bytes, more: bytes = b"") -> Reply:
+    async def post(self, session: aiohttp.ClientSession, data: bytes, more: bytes = b"") -> Received:
         """Send `data` over one of the session's connections and wait for the head of the answer.
 
         `more` is what this one request adds to its head: whole lines, each with its end.
@@ -122,7 +122,7 @@ class Target:
                 raise
         return await self._post(session, data, more)
 
-    async def _post(self, session: aiohttp.ClientSession, data: bytes, more: bytes) -> Reply:
+    async def _post(self, session: aiohttp.ClientSession, data: bytes, more: bytes) -> Received:
         request = self._request or self._prepare()
         connector = session.connector
         if connector is None:
@@ -149,7 +149,7 @@ class Target:
                 if len(message.raw_headers) > MANY_HEADERS and _size(message.raw_headers) > HEADER_BYTES:
                     raise HttpProcessingError(message="too many headers")
                 if message.code >= 200 or message.code == 101:  # others only announce the answer
-                    return Reply(connection, message.code, message.headers, content)
+                    return Received(connection, message.code, message.headers, content)
         except BaseException:
             cut(connection)
             raise

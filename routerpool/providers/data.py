@@ -16,7 +16,7 @@ from attrs import field, frozen
 
 from routerpool.config.document import Problems, read
 from routerpool.config.structure import structure
-from routerpool.providers.failures import Pattern
+from routerpool.providers.failures import ErrorForm
 from routerpool.providers.resets import HeaderSpec
 from routerpool.types import Prices, Tier
 
@@ -24,7 +24,7 @@ __all__ = ["DataPolicy", "Family", "Limit", "ModelData", "Params", "Pool", "Prov
 
 DataPolicy = Literal["unknown", "may_train", "no_training"]
 
-TWINS: Mapping[str, str] = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+SYNONYMS: Mapping[str, str] = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 """Two names of one thing: a default for the one is not wanted beside the other."""
 
 
@@ -77,7 +77,7 @@ class Params:
             if name in body and body[name] not in values:
                 del body[name]
         for name, value in self.default.items():
-            if name not in body and TWINS.get(name) not in body:
+            if name not in body and SYNONYMS.get(name) not in body:
                 body[name] = value
 
 
@@ -155,7 +155,7 @@ class ProviderData:
     first_event_seconds: float | None = None
     session_header: str | None = None
     resets: tuple[HeaderSpec, ...] = ()
-    errors: tuple[Pattern, ...] = ()
+    errors: tuple[ErrorForm, ...] = ()
     params: Params = Params()
     date: str = ""
     source: str = ""

@@ -1,7 +1,7 @@
 """What went wrong upstream: a status, a body or an exception becomes one Failure with one kind.
 
-The taxonomy is a synthesis of what providers are known to answer; a provider's own forms come first, as `Pattern`s of
-its data file. A Failure's message is made of our words and of the provider's error code, never of its free text,
+The taxonomy is a synthesis of what providers are known to answer; a provider's own forms come first, as `ErrorForm`s
+of its data file. A Failure's message is made of our words and of the provider's error code, never of its free text,
 which may quote a prompt or a key.
 """
 
@@ -21,12 +21,12 @@ from routerpool.types import Answer, Failure, FailureKind
 from routerpool.wire.errors import read_error
 from routerpool.wire.json import loads
 
-__all__ = ["CALLER_KINDS", "Pattern", "failure_of_answer", "failure_of_exception"]
+__all__ = ["CALLER_KINDS", "ErrorForm", "failure_of_answer", "failure_of_exception"]
 
 CALLER_KINDS = frozenset({FailureKind.BAD_REQUEST, FailureKind.CONTENT_FILTER, FailureKind.TOO_LARGE})
 """Failures that are the client's own: the provider's words are kept and passed on as they are."""
 
-LIMITED = frozenset(
+ENDS_BY_WAITING = frozenset(
     {FailureKind.RATE_LIMITED, FailureKind.QUOTA_EXHAUSTED, FailureKind.CREDIT, FailureKind.UNAVAILABLE}
 )
 """Failures that end by waiting, about which any rate-limit header may speak."""
@@ -39,7 +39,7 @@ SAFE_CODE = re.compile(r"[A-Za-z]{2,24}(?:_[A-Za-z]{1,24}){1,6}\Z")
 
 
 @frozen(kw_only=True)
-class Pattern:
+class ErrorForm:
     """One error form of one provider: where all that is given matches, the answer is of this kind.
 
     `match` is a regular expression searched in the error's code and text, `body` one searched in the whole answer, at
@@ -83,7 +83,7 @@ BY_STATUS: Mapping[int, FailureKind] = {
     504: FailureKind.TIMEOUT,
 }
 
-DENIED = {
+DENIALS = {
     "tools": r"(?:tools?|tool use|tool calling|function calling) (?:is|are) (?:not supported|unsupported|not enabled)"
     r"|does(?: not|n't) support (?:the use of )?(?:tools?|tool use|tool calling|function calling)\b(?! ?_?choice)",
     "vision": r"(?:images?|image input|vision) (?:is|are) not supported"
@@ -93,41 +93,41 @@ DENIED = {
 }
 """How providers say that a model cannot do a thing at all; what they say of one parameter's value is no such word."""
 
-KNOWN: Sequence[Pattern] = (
+COMMON_FORMS: Sequence[ErrorForm] = (
     *(
-        Pattern(kind=FailureKind.UNAVAILABLE, status=status, match=words, retry_after=0.0, lacks=need)
+        ErrorForm(kind=FailureKind.UNAVAILABLE, status=status, match=words, retry_after=0.0, lacks=need)
         for status in (400, 422)
-        for need, words in DENIED.items()
+        for need, words in DENIALS.items()
     ),
-    Pattern(
+    ErrorForm(
         kind=FailureKind.CREDIT, status=429, match=r"insufficient_quota|insufficient[ _]credit|credit_balance|billing"
     ),
-    Pattern(kind=FailureKind.AUTH, status=400, match=r"api[ _]key (?:not valid|expired|invalid)|api_key_invalid"),
-    Pattern(kind=FailureKind.FORBIDDEN, status=400, match=r"not allowed to access|do(?:es)? not have access"),
-    Pattern(kind=FailureKind.FORBIDDEN, status=401, match=r"not allowed to access|do(?:es)? not have access"),
-    Pattern(
+    ErrorForm(kind=FailureKind.AUTH, status=400, match=r"api[ _]key (?:not valid|expired|invalid)|api_key_invalid"),
+    ErrorForm(kind=FailureKind.FORBIDDEN, status=400, match=r"not allowed to access|do(?:es)? not have access"),
+    ErrorForm(kind=FailureKind.FORBIDDEN, status=401, match=r"not allowed to access|do(?:es)? not have access"),
+    ErrorForm(
         kind=FailureKind.TOO_LARGE,
         status=400,
         match=r"context_length_exceeded|exceed_context_size|prompt is too long|maximum context length"
         r"|input token count .{0,40} exceeds|context (?:window|size|length) .{0,40}exceed",
     ),
-    Pattern(
+    ErrorForm(
         kind=FailureKind.CONTENT_FILTER,
         status=400,
         match=r"content[_ ]filter|content[_ ]policy|content management policy|safety system|\bmoderation\b",
     ),
-    Pattern(kind=FailureKind.SERVER, status=400, match=r"DEGRADED function"),
-    Pattern(
+    ErrorForm(kind=FailureKind.SERVER, status=400, match=r"DEGRADED function"),
+    ErrorForm(
         kind=FailureKind.MISSING_MODEL,
         status=400,
         match=r"model_not_found|unknown model|model .{0,80}(?:not found|does not exist|not exist|decommissioned)",
     ),
-    Pattern(
+    ErrorForm(
         kind=FailureKind.MISSING_MODEL,
         status=422,
         match=r"model_not_found|unknown model|model .{0,80}(?:not found|does not exist|not exist)",
     ),
-    Pattern(
+    ErrorForm(
         kind=FailureKind.UNAVAILABLE,
         status=503,
         match=r"loading model|server busy|maximum pending requests|queue is full",
@@ -142,7 +142,7 @@ def failure_of_answer(
     headers: Mapping[str, str],
     body: bytes,
     *,
-    patterns: Sequence[Pattern] = (),
+    forms: Sequence[ErrorForm] = (),
     specs: Sequence[HeaderSpec] = DEFAULT_SPECS,
 ) -> Failure:
     """The failure that an answer with a bad status, or with an error inside a good one, means."""
@@ -158,18 +158,15 @@ def failure_of_answer(
     whole = body[:BODY_BYTES].decode("utf-8", "replace")
     words = f"{code} {error.text}" if error else whole[:4096]
     kind, retry_after, source, lacks, pool = _kind(status), None, None, None, None
-    for pattern in (*patterns, *KNOWN):
-        if pattern.fits(status, words, whole):
-            kind, retry_after, source = pattern.kind, pattern.wait(), "pattern"
-            lacks, pool = pattern.lacks, pattern.pool
+    for form in (*forms, *COMMON_FORMS):
+        if form.fits(status, words, whole):
+            kind, retry_after, source = form.kind, form.wait(), "pattern"
+            lacks, pool = form.lacks, form.pool
             break
     if kind is FailureKind.RATE_LIMITED and pool_marker(body) in ("day", "week", "session"):
         kind = FailureKind.QUOTA_EXHAUSTED
     if retry_after is None:
-        reset = read_reset(headers, body, specs=specs)
-        # Beside a failure of another kind, the headers of a window that is not spent say nothing about it.
-        told = reset is not None and (kind in LIMITED or (not reset.guessed and "retry-after" in reset.source))
-        retry_after, source = (reset.seconds, reset.source) if reset is not None and told else (None, None)
+        retry_after, source = _stated_wait(kind, headers, body, specs)
     name = next((word for word in code.split() if SAFE_CODE.match(word)), "")
     message = f"{provider} answered {status}" + (f" ({name})" if name else "")
     answer = None
@@ -193,6 +190,19 @@ def _kind(status: int) -> FailureKind:
     if 400 <= status < 500:
         return FailureKind.BAD_REQUEST
     return FailureKind.SERVER
+
+
+def _stated_wait(
+    kind: FailureKind, headers: Mapping[str, str], body: bytes, specs: Sequence[HeaderSpec]
+) -> tuple[float | None, str | None]:
+    """The wait that an answer states, and where it stands.
+
+    Beside a failure that waiting does not end, the headers of a window that is not spent say nothing about it.
+    """
+    reset = read_reset(headers, body, specs=specs)
+    if reset is not None and (kind in ENDS_BY_WAITING or (not reset.guessed and "retry-after" in reset.source)):
+        return reset.seconds, reset.source
+    return None, None
 
 
 def failure_of_exception(provider: str, error: BaseException) -> Failure:

@@ -18,12 +18,12 @@ from yarl import URL
 
 from routerpool.hookspecs import hookimpl
 from routerpool.privacy.guard import may_be_local
-from routerpool.protocols import Provider, Upstream
-from routerpool.providers.connection import Target, fits_header
+from routerpool.protocols import Provider, Reply
+from routerpool.providers.connection import PreparedPost, fits_header
 from routerpool.providers.data import DataPolicy, ModelData, Params, Pool, ProviderData, load_data
-from routerpool.providers.failures import Pattern, failure_of_answer
+from routerpool.providers.failures import ErrorForm, failure_of_answer
+from routerpool.providers.replies import HttpReply, ReadReply, read_all
 from routerpool.providers.resets import DEFAULT_SPECS, HeaderSpec
-from routerpool.providers.upstream import HeardUpstream, HttpUpstream, read_all
 from routerpool.types import (
     Attempt,
     ChatRequest,
@@ -101,7 +101,7 @@ class OpenAIProvider:
     free: bool = False
     models: Sequence[Model | str] = ()
     headers: Mapping[str, str] = {}
-    patterns: Sequence[Pattern] = ()
+    errors: Sequence[ErrorForm] = ()
     resets: Sequence[HeaderSpec] = ()
     params: Params = Params()
     pools: Sequence[Pool] = ()
@@ -141,7 +141,7 @@ class OpenAIProvider:
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         """What an answer that is none means; the data file's error forms come first."""
-        failure = failure_of_answer(self.name, status, headers, body, patterns=self.patterns, specs=self._specs)
+        failure = failure_of_answer(self.name, status, headers, body, forms=self.errors, specs=self._specs)
         if failure.answer is not None and self._key and self._key.encode() in failure.answer.body:
             hidden = failure.answer.body.replace(self._key.encode(), b"[key]")  # its own words may quote our key
             failure = evolve(failure, answer=evolve(failure.answer, body=hidden))
@@ -249,27 +249,27 @@ class OpenAIProvider:
                 raise aiohttp.ClientResponseError(
                     response.request_info, response.history, status=response.status, headers=response.headers
                 )
-            document = loads(await read_all(HttpUpstream(response), 8 << 20))
+            document = loads(await read_all(HttpReply(response), 8 << 20))
         if not isinstance(document, dict | list) or (isinstance(document, dict) and document.get("error")):
             raise ValueError("an error or a bare value in place of a document")
         return document
 
-    async def send(self, attempt: Attempt, request: ChatRequest, session: aiohttp.ClientSession) -> Upstream:
+    async def send(self, attempt: Attempt, request: ChatRequest, session: aiohttp.ClientSession) -> Reply:
         """POST the adapted body to `/chat/completions`."""
         model = attempt.candidate.model
         body = self._body(request, model)
         said = self._session_line(attempt)
-        upstream = HttpUpstream(await self._target.post(session, serialised(self.adapt(body, model)), said))
+        upstream = HttpReply(await self._target.post(session, serialised(self.adapt(body, model)), said))
         if upstream.status not in (400, 422) or "stream_options" not in body or _asks_usage(request):
             return upstream
         # Our own wish for usage must not cost the client its answer: a server that refuses it is asked without.
         refusal = await read_all(upstream, 1 << 20)
         upstream.close()
         if b"stream_options" not in refusal:
-            return HeardUpstream(upstream.status, upstream.headers, refusal)
+            return ReadReply(upstream.status, upstream.headers, refusal)
         self._no_stream_options = True
         body.pop("stream_options")
-        return HttpUpstream(await self._target.post(session, serialised(self.adapt(body, model)), said))
+        return HttpReply(await self._target.post(session, serialised(self.adapt(body, model)), said))
 
     def outgoing(self, attempt: Attempt, request: ChatRequest) -> Outgoing | None:
         """What `send` posts and where; None for a provider that sends in a way of its own."""
@@ -350,7 +350,7 @@ class OpenAIProvider:
         address = self.config.base_url or data.base_url or ""
         self._account = kind if address == data.base_url else f"{kind}@{URL(address).authority}"
         self.headers = {**data.headers, **self.headers}
-        self.patterns = (*self.patterns, *data.errors)
+        self.errors = (*self.errors, *data.errors)
         self.resets = (*self.resets, *data.resets)
         own = {spec.name for spec in self.resets}
         self._specs = (*self.resets, *(spec for spec in DEFAULT_SPECS if spec.name not in own))
@@ -404,7 +404,7 @@ class OpenAIProvider:
     def _set_address(self, base_url: str) -> None:
         self._url = URL(f"{base_url}/chat/completions")
         self._headers = self._make_headers()
-        self._target = Target(self._url, self._headers)
+        self._target = PreparedPost(self._url, self._headers)
 
     def _make_headers(self) -> CIMultiDict[str]:
         headers = CIMultiDict(

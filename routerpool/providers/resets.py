@@ -22,8 +22,8 @@ from attrs import evolve, field, frozen
 __all__ = [
     "DEFAULT_SPECS",
     "HeaderSpec",
-    "Kind",
     "Reset",
+    "TimeFormat",
     "Window",
     "parse",
     "pool_marker",
@@ -87,7 +87,7 @@ _find_today = re.compile(
 ).search
 
 
-class Kind(StrEnum):
+class TimeFormat(StrEnum):
     """How a value tells time. AUTO guesses: a number above 10¹² is epoch milliseconds, above 10⁹ epoch seconds."""
 
     DURATION_GO = "duration_go"  # 2m59.56s, 6ms, 1h2m3s, 6m0s
@@ -110,7 +110,7 @@ class Reset:
     """
 
     seconds: float
-    kind: Kind
+    kind: TimeFormat
     source: str
     capped: bool = False
     window: str | None = None
@@ -130,7 +130,7 @@ class HeaderSpec:
     """
 
     name: str = field(converter=_lowered)
-    kind: Kind = Kind.AUTO
+    kind: TimeFormat = TimeFormat.AUTO
     remaining: str | None = None
     window: str | None = None
 
@@ -156,24 +156,24 @@ DEFAULT_SPECS: Sequence[HeaderSpec] = tuple(_default_specs())
 
 _RETRY_SPECS = (
     HeaderSpec("retry-after"),
-    HeaderSpec("retry-after-ms", Kind.MILLISECONDS),
+    HeaderSpec("retry-after-ms", TimeFormat.MILLISECONDS),
     HeaderSpec("x-retry-after"),
 )
-_STATUS: Mapping[str, float] = {"rejected": 0.0, "allowed": 1.0, "allowed_warning": 1.0}
+_LEFT_BY_WORD: Mapping[str, float] = {"rejected": 0.0, "allowed": 1.0, "allowed_warning": 1.0}
 
 
 def parse(
-    value: str, kind: Kind = Kind.AUTO, *, now: float, server_date: float | None = None
-) -> tuple[float, Kind] | None:
+    value: str, kind: TimeFormat = TimeFormat.AUTO, *, now: float, server_date: float | None = None
+) -> tuple[float, TimeFormat] | None:
     """Seconds from now that `value` means, and how it was read; None where it means nothing, as `-5`, `nan` or `soon`.
 
     `now` and `server_date` (the answer's Date header) are seconds since the epoch. A point in time is measured on the
     server's clock where the two disagree. One that passed within the last day is 0; an older one is no statement.
     """
     text = value.strip().strip('"').lower() if len(value) <= _VALUE_CHARS else ""
-    if kind is Kind.AUTO:
+    if kind is TimeFormat.AUTO:
         kind = _guess(text)
-    if kind in (Kind.DURATION_GO, Kind.FLOAT_SECONDS, Kind.MILLISECONDS):
+    if kind in (TimeFormat.DURATION_GO, TimeFormat.FLOAT_SECONDS, TimeFormat.MILLISECONDS):
         wait = _wait(text, kind)
         return None if wait is None else (wait, kind)
     instant = _instant(text, kind)
@@ -183,31 +183,33 @@ def parse(
     return None if wait < -_DAY else (max(wait, 0.0), kind)
 
 
-def _guess(text: str) -> Kind:
+def _guess(text: str) -> TimeFormat:
     if _is_number(text):
         number = float(text)
-        return Kind.EPOCH_MS if number > 1e12 else Kind.EPOCH_S if number > 1e9 else Kind.FLOAT_SECONDS
+        return (
+            TimeFormat.EPOCH_MS if number > 1e12 else TimeFormat.EPOCH_S if number > 1e9 else TimeFormat.FLOAT_SECONDS
+        )
     if _is_duration(text):
-        return Kind.DURATION_GO
-    return Kind.RFC3339 if text[:1].isdigit() else Kind.HTTP_DATE
+        return TimeFormat.DURATION_GO
+    return TimeFormat.RFC3339 if text[:1].isdigit() else TimeFormat.HTTP_DATE
 
 
-def _wait(text: str, kind: Kind) -> float | None:
+def _wait(text: str, kind: TimeFormat) -> float | None:
     if _is_number(text):
-        return float(text) / 1000 if kind is Kind.MILLISECONDS else float(text)
-    if kind is Kind.DURATION_GO and _is_duration(text):
+        return float(text) / 1000 if kind is TimeFormat.MILLISECONDS else float(text)
+    if kind is TimeFormat.DURATION_GO and _is_duration(text):
         return sum(float(number) * _UNITS[unit] for number, unit in _spans(text))
     return None
 
 
-def _instant(text: str, kind: Kind) -> float | None:
+def _instant(text: str, kind: TimeFormat) -> float | None:
     """The point in time that `text` names, in seconds since the epoch."""
-    if kind in (Kind.EPOCH_S, Kind.EPOCH_MS):
+    if kind in (TimeFormat.EPOCH_S, TimeFormat.EPOCH_MS):
         if not _is_number(text):
             return None
-        return float(text) / 1000 if kind is Kind.EPOCH_MS else float(text)
+        return float(text) / 1000 if kind is TimeFormat.EPOCH_MS else float(text)
     try:
-        if kind is Kind.HTTP_DATE:
+        if kind is TimeFormat.HTTP_DATE:
             moment = parsedate_to_datetime(text)
         elif _is_instant(text):
             moment = datetime.fromisoformat(text.upper())
@@ -218,11 +220,11 @@ def _instant(text: str, kind: Kind) -> float | None:
         return None
 
 
-def _clock(now: float, server_date: float | None, kind: Kind) -> float:
+def _clock(now: float, server_date: float | None, kind: TimeFormat) -> float:
     """The clock that a point in time was read from: the server's, but ours where it is the same and finer."""
     if server_date is None:
         return now
-    return server_date if kind is Kind.HTTP_DATE or abs(server_date - now) >= _CLOCKS_AGREE else now
+    return server_date if kind is TimeFormat.HTTP_DATE or abs(server_date - now) >= _CLOCKS_AGREE else now
 
 
 def until_midnight(now: float, zone: tzinfo = UTC) -> float:
@@ -254,8 +256,8 @@ def pool_marker(body: bytes | str) -> Window | None:
     if ids := _quota_ids(text):
         joined = " ".join(ids)
         return "day" if "perday" in joined else "minute" if "perminute" in joined else None
-    if found := _find_pool(text):
-        groups = found.groupdict()
+    if match := _find_pool(text):
+        groups = match.groupdict()
         return "week" if groups["week"] else "session" if groups["session"] else "day" if groups["day"] else "minute"
     return "day" if _find_today(text) else None
 
@@ -277,7 +279,7 @@ def read_reset(
     """
     now = time.time() if now is None else now
     fields = _fields(headers.items())
-    dates = [_instant(text.strip().lower(), Kind.HTTP_DATE) for text in fields.get("date", ())[:1]]
+    dates = [_instant(text.strip().lower(), TimeFormat.HTTP_DATE) for text in fields.get("date", ())[:1]]
     states = list(_states(fields, body, specs, now, dates[0] if dates else None))
     if not states:
         return None
@@ -337,11 +339,11 @@ def _windows(
     # The field of the IETF drafts: `"a";r=0;t=30, "b";r=9;t=7`, in earlier ones `limit=9, remaining=0, reset=30`.
     for value in fields.get("ratelimit", ()):
         for item in [value] if "reset=" in value else _pieces([value]):
-            told = {name: float(number) for name, number in _parameters(item)}
-            wait = told.get("t", told.get("reset", -1.0))
+            counters = {name: float(number) for name, number in _parameters(item)}
+            wait = counters.get("t", counters.get("reset", -1.0))
             if wait >= 0:
-                reset = Reset(seconds=wait, kind=Kind.FLOAT_SECONDS, source="ratelimit")
-                yield told.get("r", told.get("remaining")), reset
+                reset = Reset(seconds=wait, kind=TimeFormat.FLOAT_SECONDS, source="ratelimit")
+                yield counters.get("r", counters.get("remaining")), reset
 
 
 def _left(counters: Iterable[str]) -> float | None:
@@ -350,8 +352,8 @@ def _left(counters: Iterable[str]) -> float | None:
         word = piece.partition(";")[0].strip().lower()
         if _is_signed(word):
             counts.append(float(word))
-        elif word in _STATUS:
-            counts.append(_STATUS[word])
+        elif word in _LEFT_BY_WORD:
+            counts.append(_LEFT_BY_WORD[word])
     return min((count for count in counts if count != -1), default=None)  # Azure says -1 where it does not count
 
 
@@ -360,8 +362,8 @@ def _body_states(body: bytes, specs: Sequence[HeaderSpec], now: float, date: flo
     text = _text(body)
     if any("perday" in quota for quota in _quota_ids(text)):  # and a RetryInfo beside it is no new day
         wait = until_midnight(now, zone(PACIFIC))
-        yield Reset(seconds=wait, kind=Kind.FLOAT_SECONDS, source="body:QuotaFailure", window="day")
-    if (info := _find_retry_delay(text)) and (read := parse(info[1], Kind.DURATION_GO, now=now)):
+        yield Reset(seconds=wait, kind=TimeFormat.FLOAT_SECONDS, source="body:QuotaFailure", window="day")
+    if (info := _find_retry_delay(text)) and (read := parse(info[1], TimeFormat.DURATION_GO, now=now)):
         yield Reset(seconds=read[0], kind=read[1], source="body:RetryInfo")
     if repeated := _repeated_headers(body):
         yield from (evolve(reset, source=f"body:{reset.source}") for reset in _states(repeated, b"", specs, now, date))

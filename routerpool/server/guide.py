@@ -23,7 +23,7 @@ from routerpool.engine.journey import Journey
 from routerpool.engine.sinks import Served
 from routerpool.errors import RequestError
 from routerpool.hooks.isolation import locate
-from routerpool.protocols import Upstream
+from routerpool.protocols import Reply
 from routerpool.router import Router, Source
 from routerpool.server.app import Server, serving
 from routerpool.server.responses import HttpSink, Serving, error_response, parsed_json
@@ -124,7 +124,7 @@ class Guide:
             raise RuntimeError("no answer was made")
         return sink.response
 
-    async def carry(self, assignment: Assignment) -> Upstream:
+    async def carry(self, assignment: Assignment) -> Reply:
         """Have the handler make an attempt; returns with the head of its answer."""
         if self.attempts:
             await self.attempts[-1].ended()
@@ -165,7 +165,7 @@ class HandledExchange(Exchange):
         super().__init__(journey, attempt)
         self.guide = guide
 
-    def send(self, request: ChatRequest) -> Awaitable[Upstream]:
+    def send(self, request: ChatRequest) -> Awaitable[Reply]:
         """Hand it to the handler."""
         assignment = Assignment(self.provider, self.attempt, request)
         return super().send(request) if assignment.outgoing is None else self.guide.carry(assignment)

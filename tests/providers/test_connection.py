@@ -13,10 +13,10 @@ from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from routerpool import OpenAIProvider
-from routerpool.providers.connection import Connections, Reply, Target
+from routerpool.providers.connection import Connections, PreparedPost, Received
 from routerpool.providers.failures import failure_of_exception
 from routerpool.providers.openai import ProviderConfig
-from routerpool.providers.upstream import HttpUpstream, read_all
+from routerpool.providers.replies import HttpReply, read_all
 from routerpool.testing import Witness, make_router
 from routerpool.testing.upstream import Upstream
 from routerpool.types import FailureKind
@@ -108,15 +108,15 @@ def answer(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-async def whole(reply: Reply) -> bytes:
-    return await read_all(HttpUpstream(reply), 1 << 20)
+async def whole(reply: Received) -> bytes:
+    return await read_all(HttpReply(reply), 1 << 20)
 
 
 def test_a_post_has_a_head_that_a_server_understands_and_reuses_its_connection() -> None:
     async def main() -> None:
         server = Spoken(answer(b"one"), answer(b"two"))
         async with speaking(server) as (url, session):
-            target = Target(URL(f"{url}/v1/chat/completions?x=1"), {"Authorization": "Bearer k", "X-Name": "Zoë"})
+            target = PreparedPost(URL(f"{url}/v1/chat/completions?x=1"), {"Authorization": "Bearer k", "X-Name": "Zoë"})
             assert [await whole(await target.post(session, body)) for body in (b"{}", b"[]")] == [b"one", b"two"]
         line, *fields = server.heads[0].decode().removesuffix("\r\n\r\n").split("\r\n")
         headers = dict(field.split(": ", 1) for field in fields)
@@ -134,7 +134,7 @@ def test_announcements_before_the_answer_are_skipped() -> None:
     async def main() -> None:
         early = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
         async with speaking(Spoken(early + answer(b"said"))) as (url, session):
-            reply = await Target(URL(url), {}).post(session, b"{}")
+            reply = await PreparedPost(URL(url), {}).post(session, b"{}")
             assert (reply.status, await whole(reply)) == (200, b"said")
 
     asyncio.run(main())
@@ -144,7 +144,7 @@ def test_a_switch_to_another_protocol_is_told_and_its_connection_is_not_used_aga
     async def main() -> None:
         server = Spoken(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n")
         async with speaking(server) as (url, session):
-            reply = await Target(URL(url), {}).post(session, b"{}")
+            reply = await PreparedPost(URL(url), {}).post(session, b"{}")
             assert reply.status == 101
             reply.close()
             await asyncio.wait_for(server.closed.wait(), 5)
@@ -156,7 +156,7 @@ def test_a_server_that_answers_before_it_has_read_is_heard_and_its_connection_is
     async def main() -> None:
         server = Spoken(answer(b"too large", status="413 Too Large"), read_body=False)
         async with speaking(server) as (url, session):
-            reply = await Target(URL(url), {}).post(session, b"x" * (32 << 20))
+            reply = await PreparedPost(URL(url), {}).post(session, b"x" * (32 << 20))
             assert (reply.status, await whole(reply)) == (413, b"too large")
             await asyncio.wait_for(server.closed.wait(), 5)
             assert server.left < 256, "what nobody wants is not sent"
@@ -168,7 +168,7 @@ def test_an_answer_that_is_not_read_to_its_end_costs_its_connection() -> None:
     async def main() -> None:
         server = Spoken(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly a part")
         async with speaking(server) as (url, session):
-            reply = await Target(URL(url), {}).post(session, b"{}")
+            reply = await PreparedPost(URL(url), {}).post(session, b"{}")
             assert await reply.content.readany() == b"only a part"
             reply.close()
             await asyncio.wait_for(server.closed.wait(), 5)
@@ -187,7 +187,7 @@ def test_what_is_no_http_is_a_failure_of_the_provider(spoken: bytes) -> None:
     async def main() -> None:
         async with speaking(Spoken(spoken + b"\r\n\r\n")) as (url, session):
             with pytest.raises((HttpProcessingError, aiohttp.ClientError)) as caught:
-                await Target(URL(url), {}).post(session, b"{}")
+                await PreparedPost(URL(url), {}).post(session, b"{}")
             assert failure_of_exception("lab", caught.value).kind is FailureKind.SERVER
 
     asyncio.run(main())
@@ -197,7 +197,7 @@ def test_rubbish_between_the_chunks_of_a_body_is_told_at_once_and_not_by_a_limit
     async def main() -> None:
         spoken = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n"
         async with speaking(Spoken(spoken)) as (url, session):
-            reply = await Target(URL(url), {}).post(session, b"{}")
+            reply = await PreparedPost(URL(url), {}).post(session, b"{}")
             assert await reply.content.readany() == b"part"
             protocol = reply.connection.protocol if reply.connection else None
             assert protocol is not None
@@ -214,7 +214,7 @@ def test_rubbish_between_the_chunks_of_a_body_is_told_at_once_and_not_by_a_limit
 @pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\0"])
 def test_a_header_that_would_end_itself_is_refused_when_it_is_set(value: str) -> None:
     with pytest.raises(ValueError, match="no header can carry"):
-        Target(URL("http://127.0.0.1:1"), {"X-Name": value})
+        PreparedPost(URL("http://127.0.0.1:1"), {"X-Name": value})
 
 
 def test_a_key_with_a_line_break_leaves_its_provider_idle_and_is_told_by_the_name_of_its_variable() -> None:

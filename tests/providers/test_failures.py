@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from routerpool import OpenAIProvider, ProviderConfig
-from routerpool.providers.failures import Pattern, failure_of_answer, failure_of_exception
+from routerpool.providers.failures import ErrorForm, failure_of_answer, failure_of_exception
 from routerpool.types import Failure, FailureKind
 
 
@@ -78,9 +78,9 @@ def test_an_error_inside_a_200_has_the_status_that_it_names() -> None:
 
 
 def test_a_providers_own_form_goes_before_the_common_ones() -> None:
-    form = Pattern(kind=FailureKind.UNAVAILABLE, status=413, match="tokens per minute", retry_after=0)
+    form = ErrorForm(kind=FailureKind.UNAVAILABLE, status=413, match="tokens per minute", retry_after=0)
     body = b'{"error": {"message": "Request too large: tokens per minute (TPM): Limit 8000, Requested 9000"}}'
-    told = failure_of_answer("p", 413, {}, body, patterns=[form])
+    told = failure_of_answer("p", 413, {}, body, forms=[form])
     assert (told.kind, told.retry_after) == (FailureKind.UNAVAILABLE, 0)
 
 

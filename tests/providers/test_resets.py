@@ -17,8 +17,8 @@ from routerpool.providers import resets
 from routerpool.providers.resets import (
     DEFAULT_SPECS,
     HeaderSpec,
-    Kind,
     Reset,
+    TimeFormat,
     parse,
     pool_marker,
     read_reset,
@@ -42,7 +42,7 @@ def state(*headers: tuple[str, str], body: Any = b"", **options: Any) -> Reset:
     return reset
 
 
-def seconds(value: str, kind: Kind = Kind.AUTO, server_date: float | None = None) -> float:
+def seconds(value: str, kind: TimeFormat = TimeFormat.AUTO, server_date: float | None = None) -> float:
     read = parse(value, kind, now=NOW, server_date=server_date)
     assert read is not None
     return read[0]
@@ -52,31 +52,31 @@ def seconds(value: str, kind: Kind = Kind.AUTO, server_date: float | None = None
 
 
 def test_frb1_seconds_with_a_unit() -> None:
-    assert parse("7.66s", now=NOW) == (7.66, Kind.DURATION_GO)
+    assert parse("7.66s", now=NOW) == (7.66, TimeFormat.DURATION_GO)
 
 
 def test_frb1_minutes_and_seconds() -> None:
-    assert parse("2m59.56s", now=NOW) == (pytest.approx(179.56), Kind.DURATION_GO)
+    assert parse("2m59.56s", now=NOW) == (pytest.approx(179.56), TimeFormat.DURATION_GO)
 
 
 def test_frb1_milliseconds_are_not_minutes() -> None:
-    assert parse("6ms", now=NOW) == (pytest.approx(0.006), Kind.DURATION_GO)
+    assert parse("6ms", now=NOW) == (pytest.approx(0.006), TimeFormat.DURATION_GO)
 
 
 def test_frb1_hours_minutes_and_seconds() -> None:
-    assert parse("1h2m3s", now=NOW) == (3723.0, Kind.DURATION_GO)
+    assert parse("1h2m3s", now=NOW) == (3723.0, TimeFormat.DURATION_GO)
 
 
 def test_frb1_bare_float_seconds() -> None:
-    assert parse("11.382867097854614", now=NOW) == (pytest.approx(11.382867), Kind.FLOAT_SECONDS)
+    assert parse("11.382867097854614", now=NOW) == (pytest.approx(11.382867), TimeFormat.FLOAT_SECONDS)
 
 
 def test_frb1_epoch_seconds_are_a_point_in_time_and_not_a_wait_of_57_years() -> None:
-    assert parse("1795181089", now=NOW) == (6.75, Kind.EPOCH_S)
+    assert parse("1795181089", now=NOW) == (6.75, TimeFormat.EPOCH_S)
 
 
 def test_frb1_epoch_milliseconds_are_a_point_in_time() -> None:
-    assert parse("1795181089250", now=NOW) == (pytest.approx(7.0), Kind.EPOCH_MS)
+    assert parse("1795181089250", now=NOW) == (pytest.approx(7.0), TimeFormat.EPOCH_MS)
 
 
 def test_frb1_an_http_date_in_retry_after_is_read() -> None:
@@ -109,27 +109,27 @@ def test_every_known_form_means_what_its_provider_meant(name: str, container: Ca
 @pytest.mark.parametrize(
     ("value", "wait", "kind"),
     [
-        ("0", 0.0, Kind.FLOAT_SECONDS),
-        ("0s", 0.0, Kind.DURATION_GO),
-        ("6m0s", 360.0, Kind.DURATION_GO),
-        ("1d2h", 93600.0, Kind.DURATION_GO),
-        ("1.5h", 5400.0, Kind.DURATION_GO),
-        ("250us", 0.00025, Kind.DURATION_GO),
-        ("250\u00b5s", 0.00025, Kind.DURATION_GO),
-        ("30 seconds", 30.0, Kind.DURATION_GO),
-        (" 30 ", 30.0, Kind.FLOAT_SECONDS),
-        ('"30"', 30.0, Kind.FLOAT_SECONDS),
-        ("2026-11-20T13:24:49.250Z", 7.0, Kind.RFC3339),
-        ("2026-11-20T13:24:49.250123456Z", 7.0, Kind.RFC3339),
-        ("2026-11-20t14:24:49.25+01:00", 7.0, Kind.RFC3339),
-        ("Fri, 20 Nov 2026 13:24:49 GMT", 6.75, Kind.HTTP_DATE),
-        ("Friday, 20-Nov-26 13:24:49 GMT", 6.75, Kind.HTTP_DATE),
-        ("Fri Nov 20 13:24:49 2026", 6.75, Kind.HTTP_DATE),
-        ("Fri, 20 Nov 2026 13:24:41 GMT", 0.0, Kind.HTTP_DATE),
-        ("1795181080", 0.0, Kind.EPOCH_S),
+        ("0", 0.0, TimeFormat.FLOAT_SECONDS),
+        ("0s", 0.0, TimeFormat.DURATION_GO),
+        ("6m0s", 360.0, TimeFormat.DURATION_GO),
+        ("1d2h", 93600.0, TimeFormat.DURATION_GO),
+        ("1.5h", 5400.0, TimeFormat.DURATION_GO),
+        ("250us", 0.00025, TimeFormat.DURATION_GO),
+        ("250\u00b5s", 0.00025, TimeFormat.DURATION_GO),
+        ("30 seconds", 30.0, TimeFormat.DURATION_GO),
+        (" 30 ", 30.0, TimeFormat.FLOAT_SECONDS),
+        ('"30"', 30.0, TimeFormat.FLOAT_SECONDS),
+        ("2026-11-20T13:24:49.250Z", 7.0, TimeFormat.RFC3339),
+        ("2026-11-20T13:24:49.250123456Z", 7.0, TimeFormat.RFC3339),
+        ("2026-11-20t14:24:49.25+01:00", 7.0, TimeFormat.RFC3339),
+        ("Fri, 20 Nov 2026 13:24:49 GMT", 6.75, TimeFormat.HTTP_DATE),
+        ("Friday, 20-Nov-26 13:24:49 GMT", 6.75, TimeFormat.HTTP_DATE),
+        ("Fri Nov 20 13:24:49 2026", 6.75, TimeFormat.HTTP_DATE),
+        ("Fri, 20 Nov 2026 13:24:41 GMT", 0.0, TimeFormat.HTTP_DATE),
+        ("1795181080", 0.0, TimeFormat.EPOCH_S),
     ],
 )
-def test_a_value_tells_its_kind_by_its_shape(value: str, wait: float, kind: Kind) -> None:
+def test_a_value_tells_its_kind_by_its_shape(value: str, wait: float, kind: TimeFormat) -> None:
     assert parse(value, now=NOW) == (pytest.approx(wait, abs=1e-3), kind)
 
 
@@ -150,19 +150,19 @@ def test_rubbish_is_no_statement(value: str) -> None:
 @pytest.mark.parametrize(
     ("value", "kind", "wait"),
     [
-        ("1500", Kind.MILLISECONDS, 1.5),
-        ("1795181089250", Kind.FLOAT_SECONDS, 1795181089250.0),
-        ("1795181089.25", Kind.EPOCH_S, 7.0),
-        ("1795181089250", Kind.EPOCH_MS, 7.0),
-        ("12", Kind.DURATION_GO, 12.0),
+        ("1500", TimeFormat.MILLISECONDS, 1.5),
+        ("1795181089250", TimeFormat.FLOAT_SECONDS, 1795181089250.0),
+        ("1795181089.25", TimeFormat.EPOCH_S, 7.0),
+        ("1795181089250", TimeFormat.EPOCH_MS, 7.0),
+        ("12", TimeFormat.DURATION_GO, 12.0),
     ],
 )
-def test_a_stated_kind_beats_the_guess(value: str, kind: Kind, wait: float) -> None:
+def test_a_stated_kind_beats_the_guess(value: str, kind: TimeFormat, wait: float) -> None:
     assert parse(value, kind, now=NOW) == (pytest.approx(wait), kind)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in (Kind.AUTO, Kind.DURATION_GO)])
-def test_a_value_of_another_kind_than_stated_is_rubbish(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [kind for kind in TimeFormat if kind not in (TimeFormat.AUTO, TimeFormat.DURATION_GO)])
+def test_a_value_of_another_kind_than_stated_is_rubbish(kind: TimeFormat) -> None:
     assert parse("2m59.56s", kind, now=NOW) is None
 
 
@@ -208,7 +208,7 @@ def test_the_clock_is_read_where_none_is_given() -> None:
 def test_retry_after_beats_everything() -> None:
     headers = (("retry-after", "3"), ("retry-after-ms", "9000"), ("x-ratelimit-reset-tokens", "1h"))
     assert state(*headers, body=b"try again in 50s") == Reset(
-        seconds=3.0, kind=Kind.FLOAT_SECONDS, source="retry-after"
+        seconds=3.0, kind=TimeFormat.FLOAT_SECONDS, source="retry-after"
     )
 
 
@@ -304,16 +304,16 @@ def test_the_ratelimit_field_of_the_ietf_drafts(value: str, wait: float) -> None
 
 
 def test_a_provider_brings_its_own_headers() -> None:
-    spec = HeaderSpec("X-Acme-Back", Kind.EPOCH_MS, remaining="X-Acme-Left", window="requests/hour")
+    spec = HeaderSpec("X-Acme-Back", TimeFormat.EPOCH_MS, remaining="X-Acme-Left", window="requests/hour")
     headers = (("x-acme-left", "0"), ("x-acme-back", "1795181089250"), ("x-ratelimit-reset", "1"))
     reset = state(*headers, specs=[spec])
-    assert (reset.seconds, reset.kind, reset.window) == (pytest.approx(7.0), Kind.EPOCH_MS, "requests/hour")
+    assert (reset.seconds, reset.kind, reset.window) == (pytest.approx(7.0), TimeFormat.EPOCH_MS, "requests/hour")
     assert not reset.guessed
 
 
 def test_a_wait_longer_than_the_cap_is_cut_and_says_so() -> None:
     assert state(("retry-after", "999999999"), cap=60) == Reset(
-        seconds=60, kind=Kind.FLOAT_SECONDS, source="retry-after", capped=True
+        seconds=60, kind=TimeFormat.FLOAT_SECONDS, source="retry-after", capped=True
     )
     assert not state(("retry-after", "60"), cap=60).capped
 
@@ -473,10 +473,10 @@ def _sendable(value: Any) -> bool:
     return True
 
 
-@given(ODD, st.sampled_from(list(Kind)), st.none() | st.floats(0, 4e9))
-def test_no_value_raises_or_means_a_negative_wait(value: str, kind: Kind, server_date: float | None) -> None:
+@given(ODD, st.sampled_from(list(TimeFormat)), st.none() | st.floats(0, 4e9))
+def test_no_value_raises_or_means_a_negative_wait(value: str, kind: TimeFormat, server_date: float | None) -> None:
     read = parse(value, kind, now=NOW, server_date=server_date)
-    assert read is None or (0 <= read[0] < float("inf") and read[1] is not Kind.AUTO)
+    assert read is None or (0 <= read[0] < float("inf") and read[1] is not TimeFormat.AUTO)
 
 
 @given(st.lists(st.tuples(st.sampled_from(NAMES), ODD), max_size=8), BODIES, st.floats(0, 1e6))

@@ -22,7 +22,7 @@ PROVIDER = """
 import asyncio, json, logging, socket
 from attrs import evolve
 from routerpool import Failure, FailureKind, Model, OpenAIProvider
-from routerpool.providers.upstream import HttpUpstream
+from routerpool.providers.replies import HttpReply
 from routerpool.testing import ProviderContract
 
 class Lab(OpenAIProvider):
@@ -80,7 +80,7 @@ BROKEN_PROVIDERS = {
             body = {**request.params, "model": attempt.candidate.model.id, "messages": request.messages}
             if request.stream:
                 body |= {"stream": True, "stream_options": {"include_usage": True}}
-            return HttpUpstream(await session.post(self._url, json=body, headers=self._headers))
+            return HttpReply(await session.post(self._url, json=body, headers=self._headers))
         """,
         {"test_a_redirect_is_not_followed"},
     ),

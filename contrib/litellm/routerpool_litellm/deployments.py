@@ -38,7 +38,7 @@ from routerpool import (
 )
 from routerpool.config import Problems, structure
 from routerpool.privacy import may_be_local
-from routerpool.protocols import Upstream
+from routerpool.protocols import Reply
 from routerpool.providers import failure_of_answer
 
 __all__ = ["OWN", "Deployment", "Deployments", "id_of", "is_own"]
@@ -113,7 +113,7 @@ class Account:
         """The same."""
         return self.models
 
-    async def send(self, attempt: Attempt, request: ChatRequest, session: aiohttp.ClientSession) -> Upstream:
+    async def send(self, attempt: Attempt, request: ChatRequest, session: aiohttp.ClientSession) -> Reply:
         """Nothing is sent from here; a request that comes here is tried elsewhere."""
         raise Unavailable(f"{self.name} is asked by LiteLLM only", 0.0)
 

@@ -42,8 +42,8 @@ from routerpool import (
     hookimpl,
 )
 from routerpool.privacy import may_be_local
-from routerpool.protocols import Upstream
-from routerpool.providers import DataPolicy, HeardUpstream, Pattern, failure_of_answer
+from routerpool.protocols import Reply
+from routerpool.providers import DataPolicy, ErrorForm, ReadReply, failure_of_answer
 from routerpool.wire import DONE, dumps, event_bytes, loads, sent_body
 
 if TYPE_CHECKING:
@@ -83,20 +83,20 @@ CLAIMS: Mapping[str, str] = {
     "web_search": "supports_web_search",
 }
 
-PATTERNS = (
-    Pattern(kind=FailureKind.CONNECT, match=r"^\d* ?ConnectError "),
-    Pattern(kind=FailureKind.SERVER, match=r"^\d* ?APIConnectionError "),
-    Pattern(kind=FailureKind.TOO_LARGE, match=r"^\d* ?ContextWindowExceededError "),
-    Pattern(kind=FailureKind.CONTENT_FILTER, match=r"^\d* ?ContentPolicyViolationError "),
-    Pattern(kind=FailureKind.CREDIT, match=r"^\d* ?(?:PaymentRequiredError|BudgetExceededError) "),
-    Pattern(kind=FailureKind.TIMEOUT, match=r"^\d* ?Timeout "),
+FORMS = (
+    ErrorForm(kind=FailureKind.CONNECT, match=r"^\d* ?ConnectError "),
+    ErrorForm(kind=FailureKind.SERVER, match=r"^\d* ?APIConnectionError "),
+    ErrorForm(kind=FailureKind.TOO_LARGE, match=r"^\d* ?ContextWindowExceededError "),
+    ErrorForm(kind=FailureKind.CONTENT_FILTER, match=r"^\d* ?ContentPolicyViolationError "),
+    ErrorForm(kind=FailureKind.CREDIT, match=r"^\d* ?(?:PaymentRequiredError|BudgetExceededError) "),
+    ErrorForm(kind=FailureKind.TIMEOUT, match=r"^\d* ?Timeout "),
     # Of a model that LiteLLM does not know how to ask: another candidate may do it.
-    Pattern(kind=FailureKind.UNAVAILABLE, match=r"^\d* ?UnsupportedParamsError ", retry_after=0.0),
+    ErrorForm(kind=FailureKind.UNAVAILABLE, match=r"^\d* ?UnsupportedParamsError ", retry_after=0.0),
     *(
-        Pattern(kind=FailureKind.UNAVAILABLE, match=rf"^\d* ?Lacks {need}\b", retry_after=0.0, lacks=need)
+        ErrorForm(kind=FailureKind.UNAVAILABLE, match=rf"^\d* ?Lacks {need}\b", retry_after=0.0, lacks=need)
         for need in dict.fromkeys(NEEDS.values())
     ),
-    Pattern(kind=FailureKind.MISSING_MODEL, match=r"LLM Provider NOT provided"),
+    ErrorForm(kind=FailureKind.MISSING_MODEL, match=r"LLM Provider NOT provided"),
 )
 """LiteLLM's exceptions by name, where their status does not tell all."""
 
@@ -178,7 +178,7 @@ class LiteLLM:
             await asyncio.gather(*self._closing, return_exceptions=True)
             await _close(sdk, ours)
 
-    async def send(self, attempt: Attempt, request: ChatRequest, session: aiohttp.ClientSession) -> Upstream:
+    async def send(self, attempt: Attempt, request: ChatRequest, session: aiohttp.ClientSession) -> Reply:
         """Ask through `litellm.acompletion`; what it raises becomes an answer with a bad status."""
         sdk = await self._loaded()
         model = attempt.candidate.model
@@ -195,7 +195,7 @@ class LiteLLM:
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         """What one of LiteLLM's exceptions means."""
-        return failure_of_answer(self.name, status, headers, body, patterns=PATTERNS)
+        return failure_of_answer(self.name, status, headers, body, forms=FORMS)
 
     @hookimpl
     def check(self, probe: Probe) -> Iterable[Report]:
@@ -289,7 +289,7 @@ class StreamedAnswer:
             task.add_done_callback(self._closing.discard)
 
 
-class Refusal(HeardUpstream):
+class Refusal(ReadReply):
     """An exception as an answer with a bad status."""
 
     __slots__ = ("body",)
@@ -327,12 +327,12 @@ def _refusal(status: int, name: str, words: str, headers: Mapping[str, str] = JS
     return Refusal(status, {**headers, **JSON}, dumps({"error": told}))
 
 
-def _plain(answer: Any) -> HeardUpstream:
+def _plain(answer: Any) -> ReadReply:
     body = _bare(answer)
     for choice in body.get("choices") or ():
         if isinstance(choice.get("message"), dict):
             choice["message"].setdefault("content", None)
-    return HeardUpstream(200, JSON, dumps(body))
+    return ReadReply(200, JSON, dumps(body))
 
 
 def _bare(value: Any) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from routerpool import Attempt, ChatRequest, Failure, Model, OpenAIProvider
-from routerpool.protocols import Upstream
-from routerpool.providers import HeardUpstream, Target
+from routerpool.protocols import Reply
+from routerpool.providers import PreparedPost, ReadReply
 from routerpool.wire import dumps, loads
 from routerpool_anthropic.answer import translated
 from routerpool_anthropic.question import Untranslatable, Ways, question
@@ -44,13 +44,13 @@ class Anthropic(OpenAIProvider):
         """The Messages request that asks the same."""
         return question(body, self._informed(model))
 
-    async def send(self, attempt: Attempt, request: ChatRequest, session: aiohttp.ClientSession) -> Upstream:
+    async def send(self, attempt: Attempt, request: ChatRequest, session: aiohttp.ClientSession) -> Reply:
         """POST to `/messages`; the answer comes as a chat completion, whole or streamed."""
         try:
             upstream = await super().send(attempt, request, session)
         except Untranslatable as error:
             words = {"type": "untranslatable", "message": f"the Messages API cannot carry {error}"}
-            return HeardUpstream(400, JSON, dumps({"error": words}))
+            return ReadReply(400, JSON, dumps({"error": words}))
         return translated(upstream, stream=request.stream)
 
     def _informed(self, model: Model) -> Model:
@@ -61,7 +61,7 @@ class Anthropic(OpenAIProvider):
     def _set_address(self, base_url: str) -> None:
         super()._set_address(base_url)
         self._url = URL(f"{base_url}/messages")
-        self._target = Target(self._url, self._headers)
+        self._target = PreparedPost(self._url, self._headers)
 
     def _make_headers(self) -> CIMultiDict[str]:
         headers = super()._make_headers()

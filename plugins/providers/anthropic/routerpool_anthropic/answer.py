@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import define, field
 
-from routerpool.protocols import Upstream
+from routerpool.protocols import Reply
 from routerpool.providers import read_all
 from routerpool.wire import DONE, Cutter, dumps, event_bytes, event_data, loads, split_events
 from routerpool_anthropic.turns import FORMAT
@@ -36,7 +36,7 @@ FINISH: Mapping[str, str] = {
 """Stop reasons in OpenAI's words. A turn that pauses is not over, so it is cut short as one at its limit is."""
 
 
-def translated(upstream: Upstream, *, stream: bool) -> Upstream:
+def translated(upstream: Reply, *, stream: bool) -> Reply:
     """An answer of the Messages API as one of chat completions; what is no such answer is passed on as it is."""
     if not 200 <= upstream.status < 300:
         return upstream
@@ -49,8 +49,8 @@ def translated(upstream: Upstream, *, stream: bool) -> Upstream:
 class PlainAnswer:
     """A whole message, translated when it is read."""
 
-    def __init__(self, upstream: Upstream) -> None:
-        self._upstream: Upstream | None = upstream
+    def __init__(self, upstream: Reply) -> None:
+        self._upstream: Reply | None = upstream
         self.close = upstream.close
         self.status = upstream.status
         self.headers = upstream.headers
@@ -72,7 +72,7 @@ class PlainAnswer:
 class StreamedAnswer:
     """A stream of Messages events, translated as they come."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Reply) -> None:
         self._upstream = upstream
         self._cutter = Cutter(EVENT_BYTES)
         self._translation = Translation()

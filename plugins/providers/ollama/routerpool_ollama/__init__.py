@@ -22,8 +22,8 @@ from yarl import URL
 
 from routerpool import Attempt, ChatRequest, Detected, Level, Model, OpenAIProvider, Probe, Report, hookimpl
 from routerpool.privacy import may_be_local
-from routerpool.protocols import Upstream
-from routerpool.providers import HeardUpstream, HttpUpstream, Target, read_all
+from routerpool.protocols import Reply
+from routerpool.providers import HttpReply, PreparedPost, ReadReply, read_all
 from routerpool.wire import loads, sent_body, serialised
 from routerpool_ollama.address import address_of, is_loopback
 from routerpool_ollama.native import NativeStream, UntranslatableError, chat_body, completion, refusal
@@ -90,7 +90,7 @@ class Ollama(OpenAIProvider):
 
     def _set_address(self, base_url: str) -> None:
         super()._set_address(base_url)
-        self._native = Target(URL(f"{base_url.removesuffix('/v1')}/api/chat"), self._headers)
+        self._native = PreparedPost(URL(f"{base_url.removesuffix('/v1')}/api/chat"), self._headers)
 
     def idle(self) -> str | None:
         """Idle with an address that makes no sense, else as any provider."""
@@ -98,7 +98,7 @@ class Ollama(OpenAIProvider):
 
     # Chat
 
-    async def send(self, attempt: Attempt, request: ChatRequest, session: aiohttp.ClientSession) -> Upstream:
+    async def send(self, attempt: Attempt, request: ChatRequest, session: aiohttp.ClientSession) -> Reply:
         """POST to the OpenAI form, or to `/api/chat` what only that can do."""
         model = attempt.candidate.model
         configured, asked = self.wishes_of(model.id), Wishes.asked_by(request.params)
@@ -109,8 +109,8 @@ class Ollama(OpenAIProvider):
         try:
             body = chat_body(self.adapt(body, model), configured, asked)
         except UntranslatableError as error:
-            return HeardUpstream(400, {"Content-Type": "application/json"}, refusal(error))
-        upstream = HttpUpstream(await self._native.post(session, serialised(body)))
+            return ReadReply(400, {"Content-Type": "application/json"}, refusal(error))
+        upstream = HttpReply(await self._native.post(session, serialised(body)))
         if upstream.status != 200:
             return upstream
         identity = f"chatcmpl-{request.id}"
@@ -120,7 +120,7 @@ class Ollama(OpenAIProvider):
             answer = await read_all(upstream, ANSWER_BYTES)
         finally:
             upstream.close()
-        return HeardUpstream(200, upstream.headers, completion(answer, identity))
+        return ReadReply(200, upstream.headers, completion(answer, identity))
 
     def wishes_of(self, model_id: str) -> Wishes:
         """What the configuration wants of Ollama's own, for this model."""
@@ -229,7 +229,7 @@ async def _document(url: str, seconds: float) -> Any:
             aiohttp.ClientSession(timeout=timeout) as session,
             session.get(url, allow_redirects=False) as response,
         ):
-            return loads(await read_all(HttpUpstream(response), 1 << 20)) if response.status == 200 else None
+            return loads(await read_all(HttpReply(response), 1 << 20)) if response.status == 200 else None
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
         return None
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from routerpool.protocols import Upstream
+from routerpool.protocols import Reply
 from routerpool.wire import dumps, event_bytes, loads
 from routerpool_ollama.wishes import Wishes
 
@@ -190,7 +190,7 @@ class NativeStream:
     status = 200
     headers: Mapping[str, str] = {"Content-Type": "text/event-stream"}
 
-    def __init__(self, upstream: Upstream, identity: str) -> None:
+    def __init__(self, upstream: Reply, identity: str) -> None:
         self._upstream = upstream
         self._identity = identity
         self._rest = b""

@@ -17,10 +17,10 @@ from attrs import evolve, field, frozen
 
 from routerpool import Attempt, ChatRequest, Failure, Level, Model, ModelData, Probe, Provider, Report, Tier, hookimpl
 from routerpool.config import Range
-from routerpool.protocols import Upstream
+from routerpool.protocols import Reply
 from routerpool.providers import failure_of_answer
 from routerpool.wire import dumps, event_bytes, sent_body
-from routerpool_sandbox.reply import LABEL, Reply
+from routerpool_sandbox.completion import LABEL, Completion
 
 __all__ = ["Sandbox", "SandboxConfig", "SimulatedAnswer"]
 
@@ -134,7 +134,7 @@ class Sandbox:
         """What one of its refusals means, read as those of real providers are."""
         return failure_of_answer(self.name, status, headers, body)
 
-    async def send(self, attempt: Attempt, request: ChatRequest, session: aiohttp.ClientSession) -> Upstream:
+    async def send(self, attempt: Attempt, request: ChatRequest, session: aiohttp.ClientSession) -> Reply:
         """Make up an answer, or the failure that is asked for; nothing leaves the process."""
         model = attempt.candidate.model
         fail = self._fails()
@@ -151,8 +151,10 @@ class Sandbox:
             raise aiohttp.ConnectionTimeoutError
         if fail is not None and fail in REFUSALS:
             return self._refusal(fail)
-        reply = Reply.to(sent_body(request, model.id), f"{self.config.seed}:{model.id}", empty=fail == "empty")
-        return self._stream(reply, fail) if request.stream else self._plain(reply, fail)
+        completion = Completion.to(
+            sent_body(request, model.id), f"{self.config.seed}:{model.id}", empty=fail == "empty"
+        )
+        return self._stream(completion, fail) if request.stream else self._plain(completion, fail)
 
     @hookimpl
     def check(self, probe: Probe) -> Iterable[Report]:
@@ -206,13 +208,13 @@ class Sandbox:
         body = dumps({"error": {"message": f"{LABEL} {text}", "type": code, "code": code}})
         return SimulatedAnswer(status, headers, [(0.0, body)])
 
-    def _plain(self, reply: Reply, fail: str | None) -> SimulatedAnswer:
-        body = dumps(reply.body())
+    def _plain(self, completion: Completion, fail: str | None) -> SimulatedAnswer:
+        body = dumps(completion.body())
         body = body[: len(body) // 2] if fail == "cut" else body
         return SimulatedAnswer(200, {"Content-Type": "application/json"}, [(0.0, body)])
 
-    def _stream(self, reply: Reply, fail: str | None) -> SimulatedAnswer:
-        blocks = [event_bytes(event) for event in reply.events()]
+    def _stream(self, completion: Completion, fail: str | None) -> SimulatedAnswer:
+        blocks = [event_bytes(event) for event in completion.events()]
         blocks = blocks[: len(blocks) // 2] if fail == "cut" else [*blocks, b"data: [DONE]\n\n"]
         pace = self.config.word_seconds
         return SimulatedAnswer(

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from routerpool_sandbox import Sandbox, SandboxConfig
+from routerpool_sandbox.completion import REMARKS, Completion
 from routerpool_sandbox.example import example_of
-from routerpool_sandbox.reply import REMARKS, Reply
 
 from routerpool import AnswerError, ConfigError, FailureKind, Outcome, RequestError, Router, Tier
 from routerpool.testing import Witness, make_router
@@ -267,8 +267,8 @@ def test_rubbish_in_the_place_of_a_schema_is_answered_too(schema: Any) -> None:
 @given(JSON, st.lists(JSON, max_size=3) | st.none(), JSON)
 def test_rubbish_in_the_place_of_tools_and_formats_gets_some_reply(choice: Any, tools: Any, wanted: Any) -> None:
     body = {"model": "m", "messages": ASK["messages"], "tool_choice": choice, "tools": tools, "response_format": wanted}
-    reply = Reply.to(body, "salt")
-    assert reply.text or reply.calls
+    completion = Completion.to(body, "salt")
+    assert completion.text or completion.calls
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from attrs import frozen
 from routerpool.wire import dumps, estimate_tokens, text_tokens
 from routerpool_sandbox.example import example_of
 
-__all__ = ["LABEL", "Reply"]
+__all__ = ["LABEL", "Completion"]
 
 LABEL = "[simulated]"
 """The beginning of every text."""
@@ -28,7 +28,7 @@ REMARKS = (
 
 
 @frozen(kw_only=True)
-class Reply:
+class Completion:
     """What is said to one body, in the two forms of chat completions."""
 
     id: str
@@ -39,8 +39,8 @@ class Reply:
     usage: Mapping[str, int]
 
     @classmethod
-    def to(cls, body: Mapping[str, Any], salt: str, *, empty: bool = False) -> Reply:
-        """The reply to a body; `salt` varies the wording."""
+    def to(cls, body: Mapping[str, Any], salt: str, *, empty: bool = False) -> Completion:
+        """The completion of a body; `salt` varies the wording."""
         digest = blake2b(dumps([salt, body["messages"]]), digest_size=8)
         calls = () if empty else tuple(_calls(body, digest.hexdigest()))
         text = "" if calls or empty else _text(body, random.Random(digest.digest()))

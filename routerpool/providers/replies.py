@@ -7,18 +7,18 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import aiohttp
 
-from routerpool.protocols import Upstream
-from routerpool.providers.connection import Reply
+from routerpool.protocols import Reply
+from routerpool.providers.connection import Received
 
-__all__ = ["HeardUpstream", "HttpUpstream", "read_all"]
+__all__ = ["HttpReply", "ReadReply", "read_all"]
 
 
-class HttpUpstream:
-    """An answer over HTTP as an Upstream, inflated by us in bounded steps where it comes compressed."""
+class HttpReply:
+    """An answer over HTTP as a Reply, inflated by us in bounded steps where it comes compressed."""
 
     __slots__ = ("_inflater", "_response", "chunk", "headers", "status")
 
-    def __init__(self, response: Reply | aiohttp.ClientResponse) -> None:
+    def __init__(self, response: Received | aiohttp.ClientResponse) -> None:
         self._response = response
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
@@ -42,7 +42,7 @@ class HttpUpstream:
             self._response.close()
 
 
-class HeardUpstream:
+class ReadReply:
     """An answer whose body has been read already."""
 
     __slots__ = ("_body", "headers", "status")
@@ -101,13 +101,13 @@ class _Inflater:
         return data
 
 
-async def read_all(upstream: Upstream, limit: int) -> bytes:
+async def read_all(reply: Reply, limit: int) -> bytes:
     """The whole body, or a ValueError once it is longer than `limit` bytes."""
     parts, size = [], 0
-    while data := await upstream.chunk():
+    while data := await reply.chunk():
         size += len(data)
         if size > limit:
-            upstream.close()
+            reply.close()
             raise ValueError("a body longer than its limit")
         parts.append(data)
     return b"".join(parts)
