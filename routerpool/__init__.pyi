@@ -39,10 +39,12 @@ from routerpool.types import Features as Features
 from routerpool.types import Finding as Finding
 from routerpool.types import Hints as Hints
 from routerpool.types import Level as Level
+from routerpool.types import Limit as Limit
 from routerpool.types import Model as Model
 from routerpool.types import Opening as Opening
 from routerpool.types import Outcome as Outcome
 from routerpool.types import Plan as Plan
+from routerpool.types import Pool as Pool
 from routerpool.types import Prices as Prices
 from routerpool.types import Privacy as Privacy
 from routerpool.types import Probe as Probe

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from routerpool.types import Attempt, Caller, Candidate, ChatRequest, Failure, Features, Model, Prices
+from routerpool.types import Attempt, Caller, Candidate, ChatRequest, Failure, Features, Model, Pool, Prices
 
 if TYPE_CHECKING:
     import aiohttp
@@ -48,6 +48,9 @@ class Provider(Protocol):
 
     def roster(self) -> Sequence[Model]:
         """The models it is known to have, without asking it."""
+
+    def pools(self) -> Mapping[str, Pool]:
+        """The quotas that its models share, by the names that stand in `Model.pools`; {} where none is known."""
 
     async def discover(self, session: aiohttp.ClientSession) -> Sequence[Model]:
         """The models it says it has; may raise what the HTTP client raises."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import IntEnum, StrEnum
+from fnmatch import fnmatchcase
 from math import inf, isfinite
 from typing import Any, Literal
 
@@ -28,11 +29,13 @@ __all__ = [
     "Finding",
     "Hints",
     "Level",
+    "Limit",
     "Model",
     "Native",
     "Opening",
     "Outcome",
     "Plan",
+    "Pool",
     "Prices",
     "Privacy",
     "Probe",
@@ -270,12 +273,43 @@ class Prices:
 
 
 @frozen(kw_only=True, slots=True)
+class Limit:
+    """A window of a pool: so much of something, per so long. `resets` says when: a time zone's midnight, or rolling."""
+
+    amount: float
+    of: Literal["requests", "tokens", "input_tokens", "output_tokens", "neurons", "usd", "gpu_seconds", "concurrent"]
+    per: Literal["second", "minute", "hour", "5h", "day", "week", "month", "always"]
+    resets: str = "rolling"
+
+
+@frozen(kw_only=True, slots=True)
+class Pool:
+    """A quota that several models share: what is spent on one of them is spent on all.
+
+    `models` are ids or globs. `scope` says who shares it: a second key of the same account does not get another one.
+    """
+
+    name: str
+    models: tuple[str, ...] = ("*",)
+    scope: Literal["key", "account", "organisation", "project", "ip"] = "account"
+    limits: tuple[Limit, ...] = ()
+    note: str = ""
+    date: str = ""
+    source: str = ""
+
+    def holds(self, model_id: str) -> bool:
+        """Whether a model draws on it."""
+        return any(fnmatchcase(model_id, glob) for glob in self.models)
+
+
+@frozen(kw_only=True, slots=True)
 class Model:
     """What one provider says of one model.
 
     `context` and `max_output` are tokens, None when unknown. `capabilities` holds claims: True and False are known,
     a name that is missing is unknown. `rank` orders models by strength, lower first; `pools` names the quotas that it
-    shares with others; `settings` holds the sections of plugins by plugin name, validated by that plugin.
+    shares with others, which `Provider.pools` tells; `settings` holds the sections of plugins by plugin name,
+    validated by that plugin.
     """
 
     id: str

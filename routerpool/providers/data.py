@@ -18,9 +18,9 @@ from routerpool.config.document import Problems, read
 from routerpool.config.structure import structure
 from routerpool.providers.failures import ErrorForm
 from routerpool.providers.resets import HeaderSpec
-from routerpool.types import Prices, Tier
+from routerpool.types import Pool, Prices, Tier
 
-__all__ = ["DataPolicy", "Family", "Limit", "ModelData", "Params", "Pool", "ProviderData", "load_data"]
+__all__ = ["DataPolicy", "Family", "ModelData", "Params", "ProviderData", "load_data"]
 
 DataPolicy = Literal["unknown", "may_train", "no_training"]
 
@@ -82,36 +82,6 @@ class Params:
 
 
 @frozen(kw_only=True)
-class Limit:
-    """A window of a pool: so much of something, per so long. `resets` says when: a time zone's midnight, or rolling."""
-
-    amount: float
-    of: Literal["requests", "tokens", "input_tokens", "output_tokens", "neurons", "usd", "gpu_seconds", "concurrent"]
-    per: Literal["second", "minute", "hour", "5h", "day", "week", "month", "always"]
-    resets: str = "rolling"
-
-
-@frozen(kw_only=True)
-class Pool:
-    """A quota that several models share: what is spent on one of them is spent on all.
-
-    `models` are ids or globs. `scope` says who shares it: a second key of the same account does not get another one.
-    """
-
-    name: str
-    models: tuple[str, ...] = ("*",)
-    scope: Literal["key", "account", "organisation", "project", "ip"] = "account"
-    limits: tuple[Limit, ...] = ()
-    note: str = ""
-    date: str = ""
-    source: str = ""
-
-    def holds(self, model_id: str) -> bool:
-        """Whether a model draws on it."""
-        return any(fnmatchcase(model_id, pattern) for pattern in self.models)
-
-
-@frozen(kw_only=True)
 class Family:
     """What holds for every model whose id fits one of these globs, such as `*:free`, listed in the roster or not."""
 
@@ -123,7 +93,7 @@ class Family:
 
     def holds(self, model_id: str) -> bool:
         """Whether a model is one of it."""
-        return any(fnmatchcase(model_id, pattern) for pattern in self.models)
+        return any(fnmatchcase(model_id, glob) for glob in self.models)
 
 
 @frozen(kw_only=True)

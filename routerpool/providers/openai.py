@@ -20,7 +20,7 @@ from routerpool.hookspecs import hookimpl
 from routerpool.privacy.guard import may_be_local
 from routerpool.protocols import Provider, Reply
 from routerpool.providers.connection import PreparedPost, fits_header
-from routerpool.providers.data import DataPolicy, ModelData, Params, Pool, ProviderData, load_data
+from routerpool.providers.data import DataPolicy, ModelData, Params, ProviderData, load_data
 from routerpool.providers.failures import ErrorForm, failure_of_answer
 from routerpool.providers.replies import HttpReply, ReadReply, read_all
 from routerpool.providers.resets import DEFAULT_SPECS, HeaderSpec
@@ -31,6 +31,7 @@ from routerpool.types import (
     Failure,
     Level,
     Model,
+    Pool,
     Probe,
     Report,
 )
@@ -104,7 +105,7 @@ class OpenAIProvider:
     errors: Sequence[ErrorForm] = ()
     resets: Sequence[HeaderSpec] = ()
     params: Params = Params()
-    pools: Sequence[Pool] = ()
+    shared_quotas: Sequence[Pool] = ()
     models_at: str | None = None
     refresh_seconds: float | None = None
 
@@ -194,6 +195,10 @@ class OpenAIProvider:
     def roster(self) -> Sequence[Model]:
         """The models of the user's list, else of the plugin."""
         return self._roster
+
+    def pools(self) -> Mapping[str, Pool]:
+        """The quotas of the data file and of `shared_quotas`."""
+        return {self.pool_key(pool.name): pool for pool in self.shared_quotas}
 
     def model(self, model_id: str) -> Model:
         """What the roster knows of a model, else a model with the provider's own defaults."""
@@ -354,7 +359,7 @@ class OpenAIProvider:
         self.resets = (*self.resets, *data.resets)
         own = {spec.name for spec in self.resets}
         self._specs = (*self.resets, *(spec for spec in DEFAULT_SPECS if spec.name not in own))
-        self.pools = (*self.pools, *data.pools)
+        self.shared_quotas = (*self.shared_quotas, *data.pools)
         self.first_event_seconds = data.first_event_seconds
         self.params = self.params if data.params == Params() else data.params
         self.models_at = self.models_at or data.models_at
@@ -447,7 +452,7 @@ class OpenAIProvider:
         return model
 
     def _pools_of(self, model_id: str) -> frozenset[str]:
-        return frozenset(self.pool_key(pool.name) for pool in self.pools if pool.holds(model_id))
+        return frozenset(self.pool_key(pool.name) for pool in self.shared_quotas if pool.holds(model_id))
 
     def model_of(self, data: ModelData, known: Model | None = None) -> Model:
         """A Model of its YAML form, over what is known of it and the provider's own defaults."""

@@ -25,7 +25,7 @@ from routerpool.testing.retry_after import RETRY_AFTER_FORMS
 from routerpool.testing.rig import TOOL, Got, Rig
 from routerpool.testing.routers import Witness, make_router
 from routerpool.testing.upstream import Upstream
-from routerpool.types import FailureKind, Model, Outcome, Usage
+from routerpool.types import FailureKind, Model, Outcome, Pool, Usage
 
 __all__ = ["TOOL", "Got", "ProviderContract", "Rig"]
 
@@ -335,6 +335,15 @@ class ProviderContract(LiveContract):
                 for model in models:
                     _check_model(model, rig.provider)
             assert rig.router.catalog.snapshot.candidates, "it has no model to answer with"
+
+        self.run(body)
+
+    def test_it_tells_of_every_quota_that_its_models_share(self) -> None:
+        async def body(rig: Rig) -> None:
+            pools = rig.provider.pools()
+            assert all(isinstance(name, str) and isinstance(pool, Pool) for name, pool in pools.items())
+            shared = {name for c in rig.router.catalog.snapshot.candidates for name in c.model.pools}
+            assert shared <= set(pools), "its models draw on a quota of which nobody can learn the limits"
 
         self.run(body)
 

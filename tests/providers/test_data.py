@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routerpool import FailureKind, Level, OpenAIProvider, RequestError
-from routerpool.providers.data import Limit, Params, Pool
+from routerpool import FailureKind, Level, Limit, OpenAIProvider, Pool, RequestError
+from routerpool.providers.data import Params
 from routerpool.providers.openai import ProviderConfig
 from routerpool.testing import Upstream, Witness, make_router
 from routerpool.testing.fixtures import serving

@@ -21,7 +21,7 @@ pytest_plugins = ["pytester"]
 PROVIDER = """
 import asyncio, json, logging, socket
 from attrs import evolve
-from routerpool import Failure, FailureKind, Model, OpenAIProvider
+from routerpool import Failure, FailureKind, Model, OpenAIProvider, Pool
 from routerpool.providers.replies import HttpReply
 from routerpool.testing import ProviderContract
 
@@ -145,6 +145,14 @@ BROKEN_PROVIDERS = {
         models = (Model(id="m1", local=True),)
         """,
         {"test_its_models_are_well_formed", "test_it_is_not_local_at_a_public_address"},
+    ),
+    "does not tell of a quota that its models share": (
+        """
+        shared_quotas = (Pool(name="day"),)
+        def pools(self):
+            return {}
+        """,
+        {"test_it_tells_of_every_quota_that_its_models_share"},
     ),
     "claims to be local wherever it is": (
         """

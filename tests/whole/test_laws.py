@@ -28,6 +28,7 @@ from routerpool import (
     Outcome,
     Plan,
     PluginError,
+    Pool,
     Privacy,
     RequestError,
     Router,
@@ -85,6 +86,9 @@ class Fake:
 
     def roster(self) -> Sequence[Model]:
         return self.models
+
+    def pools(self) -> Mapping[str, Pool]:
+        return {}
 
     async def discover(self, session: object) -> Sequence[Model]:
         return self.models

@@ -30,6 +30,7 @@ from routerpool import (
     Failure,
     Model,
     ModelData,
+    Pool,
     Prices,
     Provider,
     Unavailable,
@@ -108,6 +109,10 @@ class Account:
     def roster(self) -> Sequence[Model]:
         """The models of its deployments."""
         return self.models
+
+    def pools(self) -> Mapping[str, Pool]:
+        """None is known: limits are LiteLLM's business."""
+        return {}
 
     async def discover(self, session: aiohttp.ClientSession) -> Sequence[Model]:
         """The same."""

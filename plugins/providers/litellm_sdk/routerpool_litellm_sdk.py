@@ -35,6 +35,7 @@ from routerpool import (
     Level,
     Model,
     ModelData,
+    Pool,
     Prices,
     Probe,
     Provider,
@@ -158,6 +159,10 @@ class LiteLLM:
     def roster(self) -> Sequence[Model]:
         """The models that the user named."""
         return self._roster
+
+    def pools(self) -> Mapping[str, Pool]:
+        """None is known: each vendor has its own."""
+        return {}
 
     async def discover(self, session: aiohttp.ClientSession) -> Sequence[Model]:
         """The same models, with what LiteLLM's own table of models knows of them; nobody is asked."""

@@ -44,8 +44,8 @@ class Google(OpenAIProvider):
             return failure
         named = QUOTA_OF.search(body[:BODY_BYTES])
         model_id = named[1].decode("utf-8", "replace") if named else ""
-        pool = next((pool.name for pool in self.pools if pool.holds(model_id)), None)
-        return failure if pool is None else evolve(failure, pool=self.pool_key(pool))
+        spent = next((name for name, pool in self.pools().items() if pool.holds(model_id)), None)
+        return failure if spent is None else evolve(failure, pool=spent)
 
 
 def narrowed(tool: Any) -> Any:

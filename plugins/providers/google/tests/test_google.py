@@ -92,7 +92,7 @@ def test_a_second_key_of_the_project_draws_on_the_same_pool() -> None:
 
 
 def test_days_end_at_midnight_pacific() -> None:
-    days = [limit for pool in Google().pools for limit in pool.limits if limit.per == "day"]
+    days = [limit for pool in Google().pools().values() for limit in pool.limits if limit.per == "day"]
     assert len(days) == 6
     assert {limit.resets for limit in days} == {PACIFIC}
 

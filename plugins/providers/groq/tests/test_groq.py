@@ -95,7 +95,7 @@ def test_each_model_has_limits_of_its_own_which_all_keys_of_the_organisation_sha
     pools = [pool for model in first for pool in model.pools]
     assert len(set(pools)) == len(pools) == len(first)
     assert [model.pools for model in second] == [model.pools for model in first]
-    assert all(pool.scope == "organisation" for pool in Groq().pools)
+    assert all(pool.scope == "organisation" for pool in Groq().pools().values())
 
 
 def test_its_facts_have_a_date_and_a_source_and_are_free() -> None:

@@ -28,7 +28,7 @@ def test_all_free_models_share_one_quota_and_what_is_asked_of_them_is_logged() -
     assert {model.data_policy for model in free} == {"may_train"}
     assert kilo.model("z-ai/glm-5:free").pools == free[0].pools == {"kilo::free"}
     assert not kilo.model("kilo-auto/frontier").pools
-    assert kilo.pools[0].scope == "ip"
+    assert kilo.pools()["kilo::free"].scope == "ip"
 
 
 def test_its_models_are_listed_beside_its_chat_and_not_below_a_version() -> None:

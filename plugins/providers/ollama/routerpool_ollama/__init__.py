@@ -161,7 +161,7 @@ class Ollama(OpenAIProvider):
             told = {ours: theirs in claims for theirs, ours in CAPABILITIES.items()}
             model = evolve(model, capabilities={**told, **model.capabilities})
         if entry.get("remote_host") or _in_the_cloud(name):
-            return self._distant(evolve(model, pools=frozenset(self.pool_key(pool.name) for pool in self.pools)))
+            return self._distant(evolve(model, pools=frozenset(self.pools())))
         return model
 
     def _distant(self, model: Model) -> Model:

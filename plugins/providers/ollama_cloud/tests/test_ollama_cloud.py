@@ -118,7 +118,8 @@ def test_the_key_is_a_bearer_and_nothing_else() -> None:
 def test_all_models_share_the_windows_of_the_account() -> None:
     cloud = OllamaCloud(name="ollama_cloud")
     assert {pool for model in cloud.roster() for pool in model.pools} == {"ollama_cloud::account"}
-    assert [(limit.amount, limit.of) for limit in cloud.pools[0].limits] == [(1, "concurrent")]
+    limits = cloud.pools()["ollama_cloud::account"].limits
+    assert [(limit.amount, limit.of) for limit in limits] == [(1, "concurrent")]
 
 
 def test_its_facts_have_a_date_and_a_source_and_nothing_is_local() -> None:

@@ -57,7 +57,8 @@ def test_the_free_models_share_a_quota_and_may_learn_from_what_they_are_asked() 
 def test_the_models_of_go_share_the_subscription() -> None:
     go = made(service="go")
     assert {pool for model in go.roster() for pool in model.pools} == {"opencode_go::subscription"}
-    assert [(limit.amount, limit.per) for limit in go.pools[0].limits] == [(12, "5h"), (30, "week"), (60, "month")]
+    limits = go.pools()["opencode_go::subscription"].limits
+    assert [(limit.amount, limit.per) for limit in limits] == [(12, "5h"), (30, "week"), (60, "month")]
 
 
 def test_models_that_are_served_in_another_form_are_left_out() -> None:

@@ -15,7 +15,20 @@ from typing import Annotated, Any, Literal
 import aiohttp
 from attrs import evolve, field, frozen
 
-from routerpool import Attempt, ChatRequest, Failure, Level, Model, ModelData, Probe, Provider, Report, Tier, hookimpl
+from routerpool import (
+    Attempt,
+    ChatRequest,
+    Failure,
+    Level,
+    Model,
+    ModelData,
+    Pool,
+    Probe,
+    Provider,
+    Report,
+    Tier,
+    hookimpl,
+)
 from routerpool.config import Range
 from routerpool.protocols import Reply
 from routerpool.providers import failure_of_answer
@@ -125,6 +138,10 @@ class Sandbox:
     def roster(self) -> Sequence[Model]:
         """The models of its section, or the three that it has by itself."""
         return self._roster
+
+    def pools(self) -> Mapping[str, Pool]:
+        """None: nothing is counted here."""
+        return {}
 
     async def discover(self, session: aiohttp.ClientSession) -> Sequence[Model]:
         """The roster: there is nobody to ask."""

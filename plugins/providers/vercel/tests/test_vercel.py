@@ -30,7 +30,7 @@ def test_all_models_draw_on_one_credit_and_none_is_free_of_charge() -> None:
     vercel = Vercel(name="vercel")
     assert {pool for model in vercel.roster() for pool in model.pools} == {"vercel::credit"}
     assert not any(model.free for model in vercel.roster())
-    [limit] = vercel.pools[0].limits
+    [limit] = vercel.pools()["vercel::credit"].limits
     assert (limit.amount, limit.of, limit.per) == (5, "usd", "month")
 
 
