@@ -16,7 +16,7 @@ from routerpool.protocols import Provider as Provider
 from routerpool.protocols import Rewriter as Rewriter
 from routerpool.providers.data import ModelData as ModelData
 from routerpool.providers.openai import OpenAIProvider as OpenAIProvider
-from routerpool.providers.openai import ProviderConfig as ProviderConfig
+from routerpool.providers.settings import ProviderConfig as ProviderConfig
 from routerpool.router import Router as Router
 from routerpool.server.app import CALLER as CALLER
 from routerpool.server.app import ROUTER as ROUTER

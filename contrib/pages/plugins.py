@@ -19,7 +19,8 @@ from routerpool.hooks.calling import HOOKS
 from routerpool.hooks.loading import Installed, installed
 from routerpool.hookspecs import PROJECT
 from routerpool.providers.data import ProviderData, load_data
-from routerpool.providers.openai import OpenAIProvider, ProviderConfig
+from routerpool.providers.openai import OpenAIProvider
+from routerpool.providers.settings import ProviderConfig
 
 __all__ = ["FAMILIES", "Shipped", "listed", "plugins_page", "providers_page", "shipped"]
 

@@ -268,13 +268,11 @@ def env_example(scaffold: Scaffold) -> str:
 
 def _keys(scaffold: Scaffold) -> Iterator[tuple[str, tuple[str, ...]]]:
     """For every installed provider that wants a key: who it is and where to get one, and the variables."""
-    from routerpool.providers.data import load_data  # here, like the provider
     from routerpool.providers.openai import OpenAIProvider  # here, because it brings aiohttp
 
     for name, instance in scaffold.detection.instances.items():
         plugin = instance.plugin
         if not isinstance(plugin, OpenAIProvider) or not plugin.key_variables:
             continue
-        page = load_data(type(plugin), plugin.data).key_page if plugin.data else ""
-        told = one_line(plugin.title or name)
+        page, told = plugin.facts.key_page, one_line(plugin.facts.title or name)
         yield (f"{told}: get a key at {one_line(page)}" if page else told), plugin.key_variables

@@ -95,9 +95,8 @@ class PreparedPost:
     """An address that is posted to with always the same headers. No redirect is followed, no cookie kept."""
 
     def __init__(self, url: URL, headers: Mapping[str, str]) -> None:
-        for name, value in headers.items():
-            if not fits_header(name) or not fits_header(value):
-                raise ValueError(f"the header {name!a} holds a character that no header can carry")
+        if (complaint := unfit_header(headers)) is not None:
+            raise ValueError(complaint)
         self.url = url
         self._headers = headers
         self._request: aiohttp.ClientRequest | None = None
@@ -181,3 +180,11 @@ def _size(headers: Iterable[tuple[bytes, bytes]]) -> int:
 def fits_header(text: str) -> bool:
     """Whether a text can stand in a header without ending it."""
     return text.isprintable()
+
+
+def unfit_header(headers: Mapping[str, str]) -> str | None:
+    """What is wrong with the first of these headers that cannot be sent, in words."""
+    for name, value in headers.items():
+        if not fits_header(name) or not fits_header(value):
+            return f"the header {name!a} holds a character that no header can carry"
+    return None

@@ -144,9 +144,12 @@ def failure_of_answer(
     *,
     forms: Sequence[ErrorForm] = (),
     specs: Sequence[HeaderSpec] = DEFAULT_SPECS,
+    key: str | None = None,
 ) -> Failure:
-    """The failure that an answer with a bad status, or with an error inside a good one, means."""
-    error = None
+    """The failure that an answer with a bad status, or with an error inside a good one, means.
+
+    `key` is the key that was sent; what is kept of the provider's own words does not quote it.
+    """
     try:
         error = read_error(loads(body)) if body else None
     except ValueError:
@@ -157,12 +160,9 @@ def failure_of_answer(
     code = error.code if error else ""
     whole = body[:BODY_BYTES].decode("utf-8", "replace")
     words = f"{code} {error.text}" if error else whole[:4096]
-    kind, retry_after, source, lacks, pool = _kind(status), None, None, None, None
-    for form in (*forms, *COMMON_FORMS):
-        if form.fits(status, words, whole):
-            kind, retry_after, source = form.kind, form.wait(), "pattern"
-            lacks, pool = form.lacks, form.pool
-            break
+    form = next((form for form in (*forms, *COMMON_FORMS) if form.fits(status, words, whole)), None)
+    kind = form.kind if form else _kind(status)
+    retry_after, source = (form.wait(), "pattern") if form else (None, None)
     if kind is FailureKind.RATE_LIMITED and pool_marker(body) in ("day", "week", "session"):
         kind = FailureKind.QUOTA_EXHAUSTED
     if retry_after is None:
@@ -171,6 +171,7 @@ def failure_of_answer(
     message = f"{provider} answered {status}" + (f" ({name})" if name else "")
     answer = None
     if kind in CALLER_KINDS:
+        body = body.replace(key.encode(), b"[key]") if key else body
         answer = Answer(status=status, content_type=headers.get("Content-Type", "application/json"), body=body)
     return Failure(
         kind=kind,
@@ -178,8 +179,8 @@ def failure_of_answer(
         status=status,
         retry_after=retry_after,
         source=source,
-        lacks=lacks,
-        pool=pool,
+        lacks=form.lacks if form else None,
+        pool=form.pool if form else None,
         answer=answer,
     )
 

@@ -8,71 +8,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import aiohttp
-from attrs import evolve, field, frozen
-from multidict import CIMultiDict
+from attrs import evolve
 from yarl import URL
 
 from routerpool.hookspecs import hookimpl
-from routerpool.privacy.guard import may_be_local
 from routerpool.protocols import Provider, Reply
-from routerpool.providers.connection import PreparedPost, fits_header
-from routerpool.providers.data import DataPolicy, ModelData, Params, ProviderData, load_data
-from routerpool.providers.failures import ErrorForm, failure_of_answer
+from routerpool.providers.checkup import findings
+from routerpool.providers.connection import PreparedPost
+from routerpool.providers.data import ProviderData, load_data
+from routerpool.providers.failures import failure_of_answer
 from routerpool.providers.replies import HttpReply, ReadReply, read_all
-from routerpool.providers.resets import DEFAULT_SPECS, HeaderSpec
-from routerpool.types import (
-    Attempt,
-    ChatRequest,
-    Detected,
-    Failure,
-    Level,
-    Model,
-    Pool,
-    Probe,
-    Report,
-)
+from routerpool.providers.roster import Roster, listed
+from routerpool.providers.settings import Declarations, ProviderConfig, Settings, facts_of, settle
+from routerpool.types import Attempt, ChatRequest, Detected, Failure, Model, Pool, Probe, Report
 from routerpool.wire.json import loads
 from routerpool.wire.request import sent_body, serialised
 
-__all__ = [
-    "ModelData",
-    "OpenAIProvider",
-    "Outgoing",
-    "ProviderConfig",
-]
-
+__all__ = ["OpenAIProvider", "Outgoing"]
 
 ROSTER_SECONDS = 3600.0
 """How often a provider with a roster is asked which of it is left."""
 
-OLD_DAYS = 180
-"""From this age on doctor warns of a roster: the models of free tiers change with the seasons."""
-
-
-@frozen(kw_only=True)
-class ProviderConfig:
-    """The section of an OpenAI-compatible provider; what is left out comes from the plugin."""
-
-    base_url: str | None = field(default=None, metadata={"help": "address of the API, up to and with /v1"})
-    api_key_env: str | None = field(default=None, metadata={"help": "environment variable that holds the key"})
-    models: tuple[str | ModelData, ...] | None = field(
-        default=None, metadata={"help": "only these models, by id or as mappings"}
-    )
-    local: bool | None = field(default=None, metadata={"help": "prompts stay on this machine or network"})
-    free: bool | None = field(default=None, metadata={"help": "its models cost nothing on this account"})
-    data_policy: DataPolicy | None = field(default=None, metadata={"help": "what the provider may do with prompts"})
-    discover: Literal["roster", "all", "off"] | None = field(
-        default=None,
-        metadata={"help": "what its own list is for: to see who is left of the roster, all of it, or off"},
-    )
-    separate_account: bool = field(
-        default=False, metadata={"help": "its key belongs to another account: no quota is shared with other instances"}
-    )
-    headers: dict[str, str] = field(factory=dict, metadata={"help": "more headers for every request"}, repr=False)
+_no_word = re.compile(r"\W")
 
 
 class Outgoing(NamedTuple):
@@ -86,50 +46,36 @@ class Outgoing(NamedTuple):
         return f"<Outgoing {self.url}>"
 
 
-class OpenAIProvider:
+class OpenAIProvider(Declarations):
     """A provider that speaks OpenAI's chat completions. Derive from it and declare; it registers itself.
 
-    `data` names a YAML file beside the module (see `ProviderData`); the other attributes win over it, and the user's
-    section wins over both.
+    What it declares is told at `Declarations`. A word of the class goes before the data file's, the user's section
+    before both, and where that says nothing, the environment: `<NAME>_BASE_URL`, `<NAME>_MODELS`.
+
+    Override what differs. On the wire: `adapt`, `failure`, `parse_models`, `key_headers`; where that is not enough,
+    `send` and `discover`. At the start: `read_address` and `models_in` read the environment, `settle` has the last word
+    on the settings, `use` makes what hangs on them.
+
+    Read, and do not set: `config`, the user's section; `facts`, what class and file say; `settings`, what holds now,
+    with the key; `chat_url` and `request_headers`, where chat is posted and what goes with every request. `local`,
+    `free` and `base_url` of an instance are those of its settings.
     """
 
     Config: ClassVar[type[ProviderConfig]] = ProviderConfig
-    data: ClassVar[str | None] = None
-    title: str = ""
-    base_url: str | None = None
-    api_key_env: str | Sequence[str] = ()
-    local: bool = False
-    free: bool = False
-    models: Sequence[Model | str] = ()
-    headers: Mapping[str, str] = {}
-    errors: Sequence[ErrorForm] = ()
-    resets: Sequence[HeaderSpec] = ()
-    params: Params = Params()
-    shared_quotas: Sequence[Pool] = ()
-    models_at: str | None = None
     refresh_seconds: float | None = None
 
     def __init__(self, config: ProviderConfig | None = None, *, name: str = "") -> None:
-        config = config or self.Config()
-        self.config = config
+        self.config = config or self.Config()
         self.name = name or type(self).__name__.lower()
-        self._take_data()
-        self.base_url = (config.base_url or self.base_url or "").rstrip("/")
-        self.local = self.local if config.local is None else config.local
-        self.free = self.free if config.free is None else config.free
-        self._settle()
-        variables = config.api_key_env or self.api_key_env
-        self.key_variables = (variables,) if isinstance(variables, str) else tuple(variables)
-        self._key: str | None = None
-        self._key_from: str | None = None
-        self._unfit: str | None = None
-        self._named = config.models
+        self.facts = facts_of(self, load_data(type(self), self.data) if self.data else ProviderData())
+        self.first_event_seconds = self.facts.first_event_seconds
+        if self.facts.models_at is not None and self.refresh_seconds is None:
+            self.refresh_seconds = ROSTER_SECONDS
         self._no_stream_options = False
-        if not self.base_url:
-            raise ValueError("`base_url` is missing; add the address of the API, such as http://127.0.0.1:9000/v1")
-        self._check_address()
-        self._set_address(self.base_url)
-        self._roster = self._make_roster()
+        settings = self.settle({})
+        if settings.wrong is not None:
+            raise ValueError(settings.wrong)
+        self.use(settings)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
@@ -142,24 +88,53 @@ class OpenAIProvider:
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         """What an answer that is none means; the data file's error forms come first."""
-        failure = failure_of_answer(self.name, status, headers, body, forms=self.errors, specs=self._specs)
-        if failure.answer is not None and self._key and self._key.encode() in failure.answer.body:
-            hidden = failure.answer.body.replace(self._key.encode(), b"[key]")  # its own words may quote our key
-            failure = evolve(failure, answer=evolve(failure.answer, body=hidden))
+        failure = failure_of_answer(
+            self.name, status, headers, body, forms=self.facts.errors, specs=self.facts.resets, key=self.settings.key
+        )
         return failure if failure.pool is None else evolve(failure, pool=self.pool_key(failure.pool))
 
     def parse_models(self, payload: Any) -> list[Model]:
         """The models of a `GET /models` answer; what the roster knows of them is kept."""
-        entries = payload.get("data") if isinstance(payload, dict) else payload
-        found = []
-        for entry in entries if isinstance(entries, list) else ():
-            if isinstance(entry, dict) and isinstance(entry.get("id"), str):
-                model = self.model(entry["id"].removeprefix("models/"))
-                window = entry.get("context_window") or entry.get("context_length") or entry.get("max_model_len")
-                if model.context is None and isinstance(window, int):
-                    model = evolve(model, context=window)
-                found.append(model)
-        return found
+        return listed(payload, self.model)
+
+    def key_headers(self, key: str) -> Mapping[str, str]:
+        """The headers that carry the key."""
+        return {"Authorization": f"Bearer {key}"}
+
+    def read_address(self, text: str) -> str:
+        """The `base_url` that a variable's value means; a ValueError says why it means none."""
+        return text.strip().rstrip("/")
+
+    def models_in(self, env: Mapping[str, str]) -> tuple[str, ...]:
+        """The models that the environment names, separated by commas."""
+        return tuple(name.strip() for name in env.get(self.variable("MODELS"), "").split(",") if name.strip())
+
+    def settle(self, env: Mapping[str, str]) -> Settings:
+        """What holds in this environment. It changes nothing; `bind` and the construction use what it answers."""
+        account = self.data.partition(".")[0] if self.data and not self.config.separate_account else self.name
+        return settle(
+            self.facts,
+            self.config,
+            env,
+            account=account,
+            models=tuple(self.models),
+            named=self.models_in(env),
+            address=self.address_variable(env),
+            read=self.read_address,
+        )
+
+    def use(self, settings: Settings) -> None:
+        """Let these settings hold from now on, and make anew all that hangs on them."""
+        self.settings = settings
+        self.base_url, self.local, self.free = settings.base_url, settings.local, settings.free
+        self.chat_url = URL(f"{settings.base_url}/{self.path}")
+        self.request_headers = settings.headers.copy()
+        if settings.key:
+            self.request_headers.update(self.key_headers(settings.key))
+        session_header = self.facts.session_header  # the user's own word goes before ours
+        self._session_header = session_header if session_header not in settings.headers else None
+        self._roster = Roster(self.facts, settings)
+        self._chat = self.prepared(str(self.chat_url))
 
     # What the core asks
 
@@ -173,71 +148,100 @@ class OpenAIProvider:
 
         What the user's section says goes before those two. A section `second: {use: groq}` reads `SECOND_…`.
         """
-        self._take_overrides(env)
-        for variable in self.key_variables:
-            if env.get(variable):
-                key = env[variable].strip()
-                if not fits_header(key):
-                    self._unfit = f"{variable} holds a character that no header can carry, such as a line break"
-                    return
-                self._key, self._key_from = key, variable
-                break
-        self._set_address(str(self.base_url))
+        self.use(self.settle(env))
 
     def idle(self) -> str | None:
         """A provider that wants a key and has none is idle."""
-        if self._unfit is not None:
-            return self._unfit
-        if self.key_variables and not self._key and not self.local:
-            return f"{' or '.join(self.key_variables)} is not set"
+        settings = self.settings
+        if settings.unfit is not None:
+            return settings.unfit
+        if settings.key_variables and not settings.key and not settings.local:
+            return f"{' or '.join(settings.key_variables)} is not set"
         return None
 
     def roster(self) -> Sequence[Model]:
         """The models of the user's list, else of the plugin."""
-        return self._roster
+        return self._roster.models
 
     def pools(self) -> Mapping[str, Pool]:
         """The quotas of the data file and of `shared_quotas`."""
-        return {self.pool_key(pool.name): pool for pool in self.shared_quotas}
-
-    def model(self, model_id: str) -> Model:
-        """What the roster knows of a model, else a model with the provider's own defaults."""
-        return self._known.get(model_id) or self._unknown(model_id)
+        return self._roster.pools
 
     async def discover(self, session: aiohttp.ClientSession) -> Sequence[Model]:
         """Ask its list of models, unless the user has named them: which of the roster still exist, or all there are.
 
         A list that has none of the roster is taken for a list of something else, and changes nothing.
         """
-        wanted = self.discovery
-        if wanted == "off" or self.models_at is None:
-            return self._roster
-        listed = self.parse_models(await self.get(session, self.list_address))
-        if wanted == "all":
-            return listed
-        there = {model.id: model for model in listed}
-        return [there[model.id] for model in self._roster if model.id in there] or self._roster
+        if self.discovery == "off":
+            return self._roster.models
+        models = self.parse_models(await self.get(session, self.list_address))
+        if self.discovery == "all":
+            return models
+        by_id = {model.id: model for model in models}
+        left = [by_id[model.id] for model in self._roster.models if model.id in by_id]
+        return left or self._roster.models
+
+    async def send(self, attempt: Attempt, request: ChatRequest, session: aiohttp.ClientSession) -> Reply:
+        """POST the adapted body to `chat_url`."""
+        model = attempt.candidate.model
+        body = self.body_of(request, model)
+        line = self._session_line(attempt)
+        reply = HttpReply(await self._chat.post(session, serialised(self.adapt(body, model)), line))
+        if reply.status not in (400, 422) or "stream_options" not in body or _asks_usage(request):
+            return reply
+        # Our own wish for usage must not cost the client its answer: a server that refuses it is asked without.
+        refusal = await read_all(reply, 1 << 20)
+        reply.close()
+        if b"stream_options" not in refusal:
+            return ReadReply(reply.status, reply.headers, refusal)
+        self._no_stream_options = True
+        body.pop("stream_options")
+        return HttpReply(await self._chat.post(session, serialised(self.adapt(body, model)), line))
+
+    # What plugins and hosts may ask
+
+    def variable(self, what: str) -> str:
+        """The environment's name for a thing of this instance: `GROQ_BASE_URL` for the `BASE_URL` of `groq`."""
+        return f"{_no_word.sub('_', self.name).upper()}_{what}"
+
+    def address_variable(self, env: Mapping[str, str]) -> str | None:
+        """The variable of this environment that says where it is, if one does."""
+        names = (self.variable("BASE_URL"), *self.address_variables)
+        return next((name for name in names if env.get(name, "").strip()), None)
+
+    def model(self, model_id: str) -> Model:
+        """What the roster knows of a model, else a model with the provider's own defaults."""
+        return self._roster.model(model_id)
+
+    def knows(self, model_id: str) -> bool:
+        """Whether somebody has listed this model: the data file, the class or the user."""
+        return model_id in self._roster
+
+    @property
+    def key_variables(self) -> tuple[str, ...]:
+        """The variables of the environment that may hold its key."""
+        return self.settings.key_variables
 
     @property
     def list_address(self) -> str:
         """Where its list of models is, whether it is asked for or not."""
-        return str(URL(f"{self.base_url}/").join(URL(self.models_at or "models")))
+        return str(URL(f"{self.base_url}/").join(URL(self.facts.models_at or "models")))
 
     @property
     def discovery(self) -> Literal["roster", "all", "off"]:
         """What its own list is used for: all of it where no roster is known, else to see which of those are left."""
-        if self._named or self.models_at is None:
+        if self.settings.named or self.facts.models_at is None:
             return "off"
-        return self.config.discover or ("roster" if self._roster else "all")
+        return self.config.discover or ("roster" if self._roster.models else "all")
 
     @property
     def prices_as(self) -> str:
         """The name by which price lists know this provider."""
-        return self._data.prices_as or self.name
+        return self.facts.prices_as or self.name
 
     def pool_key(self, pool: str) -> str:
         """The name of a shared quota over all instances of one account."""
-        return f"{self.name if self.config.separate_account else self._account}::{pool}"
+        return f"{self.settings.account}::{pool}"
 
     async def get(self, session: aiohttp.ClientSession, url: str) -> Any:
         """GET one of the provider's own JSON documents, with its key, at most 8 MiB.
@@ -246,9 +250,9 @@ class OpenAIProvider:
         would find it empty, and lose all models.
         """
         target = URL(url)
-        if target.origin() != self._url.origin():
+        if target.origin() != self.chat_url.origin():
             raise ValueError(f"{self.name} may ask only its own address")
-        async with session.get(target, headers=self._headers, allow_redirects=False) as response:
+        async with session.get(target, headers=self.request_headers, allow_redirects=False) as response:
             response.raise_for_status()
             if response.status >= 300:
                 raise aiohttp.ClientResponseError(
@@ -259,228 +263,47 @@ class OpenAIProvider:
             raise ValueError("an error or a bare value in place of a document")
         return document
 
-    async def send(self, attempt: Attempt, request: ChatRequest, session: aiohttp.ClientSession) -> Reply:
-        """POST the adapted body to `/chat/completions`."""
-        model = attempt.candidate.model
-        body = self._body(request, model)
-        said = self._session_line(attempt)
-        upstream = HttpReply(await self._target.post(session, serialised(self.adapt(body, model)), said))
-        if upstream.status not in (400, 422) or "stream_options" not in body or _asks_usage(request):
-            return upstream
-        # Our own wish for usage must not cost the client its answer: a server that refuses it is asked without.
-        refusal = await read_all(upstream, 1 << 20)
-        upstream.close()
-        if b"stream_options" not in refusal:
-            return ReadReply(upstream.status, upstream.headers, refusal)
-        self._no_stream_options = True
-        body.pop("stream_options")
-        return HttpReply(await self._target.post(session, serialised(self.adapt(body, model)), said))
+    def prepared(self, url: str) -> PreparedPost:
+        """A POST to another of its addresses, with its headers; make it in `use`, and use it often."""
+        return PreparedPost(URL(url), self.request_headers)
+
+    def body_of(self, request: ChatRequest, model: Model) -> dict[str, Any]:
+        """The body of a request as `adapt` gets it, with the parameters that this provider takes."""
+        body = sent_body(request, model.id)
+        self.facts.params.apply(body)
+        if self._no_stream_options:
+            body.pop("stream_options", None)
+        return body
 
     def outgoing(self, attempt: Attempt, request: ChatRequest) -> Outgoing | None:
         """What `send` posts and where; None for a provider that sends in a way of its own."""
         if type(self).send is not OpenAIProvider.send:
             return None
         model = attempt.candidate.model
-        headers = dict(self._headers)
-        name, _, value = self._session_line(attempt).decode().strip().partition(": ")
-        if name:
-            headers[name] = value
-        return Outgoing(url=str(self._url), headers=headers, body=self.adapt(self._body(request, model), model))
-
-    def _body(self, request: ChatRequest, model: Model) -> dict[str, Any]:
-        body = sent_body(request, model.id)
-        self.params.apply(body)
-        if self._no_stream_options:
-            body.pop("stream_options", None)
-        return body
+        headers = dict(self.request_headers)
+        if self._session_header is not None:
+            headers[self._session_header] = attempt.features.session
+        return Outgoing(str(self.chat_url), headers, self.adapt(self.body_of(request, model), model))
 
     def _session_line(self, attempt: Attempt) -> bytes:
         """The header that keeps a conversation together there; our hash of it, never the client's own name for it."""
-        name = self._data.session_header
-        if name is None or name in self._headers:  # the user's own word goes before ours
-            return b""
-        return f"{name}: {attempt.features.session}\r\n".encode()
+        name = self._session_header
+        return b"" if name is None else f"{name}: {attempt.features.session}\r\n".encode()
+
+    # What people ask
 
     @hookimpl
     def check(self, probe: Probe) -> Iterable[Report]:
         """Tell doctor whether the key is there and the address is safe for it."""
-        idle = self.idle()
-        if idle:
-            page = self._data.key_page
-            cure = f"get a key at {page} and set it" if page else "set it, or take the plugin out of the config"
-            yield Report(level=Level.NOTE, text=f"{self.name} is idle: {idle}", cure=cure, subject=self.name)
-        else:
-            source = f"key from {self._key_from}" if self._key else "needs no key"
-            yield Report(level=Level.OK, text=f"{self.name}: {source}, {len(self._roster)} models", subject=self.name)
-            if self._named is None and (days := _age(self._data.date)) > OLD_DAYS and self._roster:
-                text = f"what {self.name} is known to have was written down on {self._data.date}, {days} days ago"
-                cure = "update the plugin, or name its models in `models:`"
-                yield Report(level=Level.WARNING, text=text, cure=cure, subject=self.name)
-        if self._key and self._url.scheme == "http" and not self.local:
-            yield Report(
-                level=Level.WARNING,
-                text=f"{self.name} sends its key unencrypted to {self._url.host}",
-                cure="use an https:// base_url",
-                subject=self.name,
-            )
+        return findings(self.name, self.idle(), self.facts, self.settings, self._roster.models)
 
     @hookimpl
     def detect(self, probe: Probe) -> Iterable[Detected]:
         """A key in the environment is enough to propose this provider, unless it is an experiment."""
-        if self._data.experimental:
-            return
-        for variable in self.key_variables:
-            if probe.env.get(variable):
-                yield Detected(
-                    name=self.name,
-                    source=f"{variable} is set",
-                    confidence=1.0,
-                    environment=(variable,),
-                    comment=self.title,
-                )
-                return
-
-    # How it is made
-
-    def _take_data(self) -> None:
-        self._data = load_data(type(self), self.data) if self.data else ProviderData()
-        data = self._data
-        self.title = self.title or data.title
-        self.base_url = self.base_url or data.base_url
-        self.api_key_env = self.api_key_env or data.api_key_env
-        self.local = self.local or data.local
-        self.free = self.free or data.free
-        self.data_policy = self.config.data_policy or data.data_policy
-        kind = self.data.partition(".")[0] if self.data else self.name
-        address = self.config.base_url or data.base_url or ""
-        self._account = kind if address == data.base_url else f"{kind}@{URL(address).authority}"
-        self.headers = {**data.headers, **self.headers}
-        self.errors = (*self.errors, *data.errors)
-        self.resets = (*self.resets, *data.resets)
-        own = {spec.name for spec in self.resets}
-        self._specs = (*self.resets, *(spec for spec in DEFAULT_SPECS if spec.name not in own))
-        self.shared_quotas = (*self.shared_quotas, *data.pools)
-        self.first_event_seconds = data.first_event_seconds
-        self.params = self.params if data.params == Params() else data.params
-        self.models_at = self.models_at or data.models_at
-        if self.models_at is not None and self.refresh_seconds is None:
-            self.refresh_seconds = ROSTER_SECONDS
-
-    def _take_overrides(self, env: Mapping[str, str]) -> None:
-        variable = f"{self._prefix}_BASE_URL"
-        if self.config.base_url is None and env.get(variable):
-            before, self.base_url = self.base_url, env[variable].strip().rstrip("/")
-            try:
-                self._settle()
-                self._check_address()
-            except ValueError as error:
-                self.base_url, self._unfit = before, f"{variable} cannot be used: {error}"
-            self._roster = self._make_roster()
-        named = self.models_in(env)
-        if self.config.models is None and named:
-            self._named = named
-            self._roster = self._make_roster()
-
-    @property
-    def _prefix(self) -> str:
-        return re.sub(r"\W", "_", self.name).upper()
-
-    def models_in(self, env: Mapping[str, str]) -> tuple[str, ...]:
-        """The models that the environment names, separated by commas."""
-        return tuple(name.strip() for name in env.get(f"{self._prefix}_MODELS", "").split(",") if name.strip())
-
-    def _settle(self) -> None:
-        """What is local by nature is not so at a public address; who says himself that it is, is told instead."""
-        host = URL(self.base_url or "").host
-        if self.config.local is None and self.local and host and not may_be_local(host):
-            self.local, self.free = False, bool(self.config.free)
-
-    def _check_address(self) -> None:
-        url = URL(self.base_url or "")
-        if url.scheme not in ("http", "https") or not url.host:
-            raise ValueError(f"`base_url` must be an http:// or https:// address, not {self.base_url!r}")
-        if url.user or url.password or url.query_string:
-            raise ValueError("`base_url` must not hold credentials or a query; name the key by `api_key_env`")
-        if self.local and not may_be_local(url.host):
-            raise ValueError(
-                f"`local: true`, but {url.host} is a public address; a private request would leave the house"
-            )
-
-    def _set_address(self, base_url: str) -> None:
-        self._url = URL(f"{base_url}/chat/completions")
-        self._headers = self._make_headers()
-        self._target = PreparedPost(self._url, self._headers)
-
-    def _make_headers(self) -> CIMultiDict[str]:
-        headers = CIMultiDict(
-            {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "routerpool"}
-        )
-        headers.update(self.headers)
-        headers.update(self.config.headers)
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        return headers
-
-    def _make_roster(self) -> tuple[Model, ...]:
-        declared = [self.model_of(data) for data in self._data.models]
-        declared += [entry if isinstance(entry, Model) else self.model_of(ModelData(id=entry)) for entry in self.models]
-        self._known = {model.id: model for model in declared}
-        if self._named is None:
-            return tuple(declared)
-        chosen = [
-            self._known.get(entry) or self.model_of(ModelData(id=entry))
-            if isinstance(entry, str)
-            else self.model_of(entry, self._known.get(entry.id))
-            for entry in self._named
-        ]
-        self._known |= {model.id: model for model in chosen}
-        return tuple(chosen)
-
-    def _unknown(self, model_id: str) -> Model:
-        """A model of which nothing is known but whose it is."""
-        pools = self._pools_of(model_id)
-        model = Model(id=model_id, local=self.local, free=self.free, data_policy=self.data_policy, pools=pools)
-        for family in self._data.families:
-            if family.holds(model_id):
-                model = evolve(
-                    model,
-                    free=model.free if family.free is None else family.free,
-                    data_policy=self.config.data_policy or family.data_policy or model.data_policy,
-                    capabilities={**model.capabilities, **family.capabilities},
-                    tags=model.tags | frozenset(family.tags),
-                )
-        return model
-
-    def _pools_of(self, model_id: str) -> frozenset[str]:
-        return frozenset(self.pool_key(pool.name) for pool in self.shared_quotas if pool.holds(model_id))
-
-    def model_of(self, data: ModelData, known: Model | None = None) -> Model:
-        """A Model of its YAML form, over what is known of it and the provider's own defaults."""
-        known = known or self._unknown(data.id)
-        given: dict[str, Any] = {
-            "display_name": data.name,
-            "context": data.context,
-            "max_output": data.max_output,
-            "tier": data.tier,
-            "rank": data.rank,
-            "tags": frozenset(data.tags) or None,
-            "capabilities": {**known.capabilities, **data.capabilities} or None,
-            "free": data.free,
-            "local": data.local if data.local is None else data.local and self.local,
-            "prices": data.prices,
-            "data_policy": data.data_policy,
-            "settings": data.settings or None,
-            "pools": self._pools_of(data.id) or None,
-        }
-        return evolve(known, **{name: value for name, value in given.items() if value is not None})
-
-
-def _age(day: str) -> int:
-    """Days since a date such as 2026-07-18; 0 for what is none."""
-    try:
-        return (datetime.now(UTC).date() - date.fromisoformat(day)).days
-    except ValueError:
-        return 0
+        variable = next((name for name in self.key_variables if probe.env.get(name)), None)
+        if variable is not None and not self.facts.experimental:
+            source, words = f"{variable} is set", self.facts.title
+            yield Detected(name=self.name, source=source, confidence=1.0, environment=(variable,), comment=words)
 
 
 def _asks_usage(request: ChatRequest) -> bool:

@@ -15,8 +15,8 @@ from yarl import URL
 from routerpool import OpenAIProvider
 from routerpool.providers.connection import Connections, PreparedPost, Received
 from routerpool.providers.failures import failure_of_exception
-from routerpool.providers.openai import ProviderConfig
 from routerpool.providers.replies import HttpReply, read_all
+from routerpool.providers.settings import ProviderConfig
 from routerpool.testing import Witness, make_router
 from routerpool.testing.upstream import Upstream
 from routerpool.types import FailureKind

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from routerpool import FailureKind, Level, Limit, OpenAIProvider, Pool, RequestError
 from routerpool.providers.data import Params
-from routerpool.providers.openai import ProviderConfig
+from routerpool.providers.settings import ProviderConfig
 from routerpool.testing import Upstream, Witness, make_router
 from routerpool.testing.fixtures import serving
 

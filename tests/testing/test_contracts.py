@@ -55,14 +55,14 @@ BROKEN_PROVIDERS = {
     "leaks its key in its repr": (
         """
         def __repr__(self):
-            return f"<Lab {self._key}>"
+            return f"<Lab {self.settings.key}>"
         """,
         {"test_its_key_is_never_told"},
     ),
     "logs its key": (
         """
         def idle(self):
-            logging.getLogger("lab").debug("asked with %s", self._key)
+            logging.getLogger("lab").debug("asked with %s", self.settings.key)
             return super().idle()
         """,
         {"test_its_key_is_never_told"},
@@ -80,7 +80,7 @@ BROKEN_PROVIDERS = {
             body = {**request.params, "model": attempt.candidate.model.id, "messages": request.messages}
             if request.stream:
                 body |= {"stream": True, "stream_options": {"include_usage": True}}
-            return HttpReply(await session.post(self._url, json=body, headers=self._headers))
+            return HttpReply(await session.post(self.chat_url, json=body, headers=self.request_headers))
         """,
         {"test_a_redirect_is_not_followed"},
     ),
@@ -121,7 +121,7 @@ BROKEN_PROVIDERS = {
     "sends its key in the body": (
         """
         def adapt(self, body, model):
-            return body | {"user": self._key}
+            return body | {"user": self.settings.key}
         """,
         {"test_its_key_is_sent_as_a_header_and_no_other_key_is"},
     ),
@@ -129,7 +129,7 @@ BROKEN_PROVIDERS = {
         """
         def bind(self, env):
             super().bind(env)
-            self._headers["X-Fallback"] = env.get("OPENAI_API_KEY", "")
+            self.request_headers["X-Fallback"] = env.get("OPENAI_API_KEY", "")
         """,
         {"test_its_key_is_sent_as_a_header_and_no_other_key_is"},
     ),
@@ -157,8 +157,8 @@ BROKEN_PROVIDERS = {
     "claims to be local wherever it is": (
         """
         models = (Model(id="m1", local=True),)
-        def _check_address(self):
-            self.local = True
+        def settle(self, env):
+            return evolve(super().settle(env), local=True)
         """,
         {"test_it_is_not_local_at_a_public_address"},
     ),
@@ -173,7 +173,7 @@ BROKEN_PROVIDERS = {
     "leaves its connections open": (
         """
         async def send(self, attempt, request, session):
-            own = socket.create_connection((self._url.host, self._url.port))
+            own = socket.create_connection((self.chat_url.host, self.chat_url.port))
             own.sendall(b"GET /contract/v1/models HTTP/1.1\\r\\nhost: up\\r\\n\\r\\n")
             own.detach()
             return await super().send(attempt, request, session)

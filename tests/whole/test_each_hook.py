@@ -144,7 +144,7 @@ def test_hook_register_providers() -> None:
         for name in ("left", "right"):
             provider = house.router.providers[name]
             assert isinstance(provider, OpenAIProvider)
-            provider._set_address(house.up.base_url(name))
+            provider.use(evolve(provider.settings, base_url=house.up.base_url(name)))
         assert await house.chat(model="right/m9") == house.up.expected_text("right")
         assert (house.record.provider, house.record.model) == ("right", "m9")
 

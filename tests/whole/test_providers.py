@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from routerpool import ProviderConfig
 from routerpool.providers.data import ProviderData, load_data
 from routerpool.providers.openai import OpenAIProvider
 from routerpool.testing import read_forms
@@ -23,6 +24,7 @@ WIRED = [folder for folder in FOLDERS if folder.name not in SIMULATED]
 FORMS = [path for folder in WIRED for path in sorted(folder.glob("tests/*forms.yaml"))]
 
 CLASSES = {name: plugin for name, plugin in ours("providers").items() if issubclass(plugin, OpenAIProvider)}
+LAB = OpenAIProvider(ProviderConfig(base_url="https://lab.example/v1"), name="lab")
 WITH_DATA = [name for name, plugin in CLASSES.items() if plugin.data]
 
 
@@ -79,6 +81,18 @@ def test_each_form_says_where_it_is_known_from_and_no_day_that_is_still_to_come(
     for form in read_forms(path):
         assert len(form.source) > 4, form.name
         assert not form.date or date.fromisoformat(form.date) <= datetime.now(UTC).date(), form.name
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_each_stands_on_what_the_class_above_it_offers_and_on_nothing_inside(name: str) -> None:
+    folder = ROOT / "plugins" / "providers" / name
+    trees = [ast.parse(path.read_text()) for path in folder.rglob("*.py") if "tests" not in path.parts]
+    inner = {word for word in {*vars(OpenAIProvider), *vars(LAB)} if word.startswith("_") and not word.endswith("__")}
+    reached = {node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    defined = {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+    assert {"_roster", "_chat"} < inner
+    assert inner.isdisjoint(reached | defined)
 
 
 @pytest.mark.parametrize("name", WITH_DATA)

@@ -17,12 +17,10 @@ from typing import Any, ClassVar
 
 import aiohttp
 from attrs import evolve
-from multidict import CIMultiDict
-from yarl import URL
 
 from routerpool import Attempt, ChatRequest, Failure, Model, OpenAIProvider
 from routerpool.protocols import Reply
-from routerpool.providers import PreparedPost, ReadReply
+from routerpool.providers import ReadReply
 from routerpool.wire import dumps, loads
 from routerpool_anthropic.answer import translated
 from routerpool_anthropic.question import Untranslatable, Ways, question
@@ -37,6 +35,7 @@ class Anthropic(OpenAIProvider):
     """Anthropic's API. Its limits are those of an organisation, per minute and per class of models."""
 
     data: ClassVar[str | None] = "anthropic.yaml"
+    path = "messages"
 
     # The wire
 
@@ -58,17 +57,9 @@ class Anthropic(OpenAIProvider):
         known = self.model(DATED.sub("", model.id))
         return evolve(model, settings=model.settings or known.settings, max_output=model.max_output or known.max_output)
 
-    def _set_address(self, base_url: str) -> None:
-        super()._set_address(base_url)
-        self._url = URL(f"{base_url}/messages")
-        self._target = PreparedPost(self._url, self._headers)
-
-    def _make_headers(self) -> CIMultiDict[str]:
-        headers = super()._make_headers()
-        if self._key:
-            del headers["Authorization"]
-            headers["x-api-key"] = self._key
-        return headers
+    def key_headers(self, key: str) -> Mapping[str, str]:
+        """It has a header of its own for keys."""
+        return {"x-api-key": key}
 
     # Errors
 
@@ -91,7 +82,7 @@ class Anthropic(OpenAIProvider):
         for entry in entries if isinstance(entries, list) else ():
             if isinstance(entry, dict) and isinstance(entry.get("id"), str) and entry.get("lifecycle") != "retired":
                 plain = DATED.sub("", entry["id"])
-                name = plain if plain in self._known else entry["id"]
+                name = plain if self.knows(plain) else entry["id"]
                 found.setdefault(name, _with_facts(self.model(name), entry))
         return list(found.values())
 

@@ -308,7 +308,7 @@ def test_cached_and_written_tokens_are_told_to_the_client_too() -> None:
 
 
 def test_its_facts_have_a_date_and_a_source() -> None:
-    data = Anthropic()._data
+    data = Anthropic().facts
     assert data.date
     assert data.source
     assert data.prices_as == "anthropic"

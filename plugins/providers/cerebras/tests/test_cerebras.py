@@ -67,6 +67,6 @@ def test_a_second_key_of_the_organisation_draws_on_the_same_pools() -> None:
 
 def test_its_facts_have_a_date_and_a_source_and_say_what_is_free() -> None:
     cerebras = Cerebras()
-    assert cerebras._data.date == "2026-07-18"
-    assert "cerebras.ai" in cerebras._data.source
+    assert cerebras.facts.date == "2026-07-18"
+    assert "cerebras.ai" in cerebras.facts.source
     assert {model.id for model in cerebras.roster() if model.free} == {"gpt-oss-120b", "llama3.1-8b"}

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from attrs import evolve, field, frozen
 
 from routerpool import Model, OpenAIProvider, ProviderConfig
+from routerpool.providers import Settings
 
 __all__ = ["Cloudflare", "CloudflareConfig"]
 
@@ -36,17 +37,18 @@ class Cloudflare(OpenAIProvider):
     data: ClassVar[str | None] = "cloudflare.yaml"
     config: CloudflareConfig
 
-    def bind(self, env: Mapping[str, str]) -> None:
-        """Put the account into the address, unless that was given whole, and take the key."""
+    def settle(self, env: Mapping[str, str]) -> Settings:
+        """Put the account into the address, unless that was given whole."""
+        settings = super().settle(env)
         account = env.get(self.config.account_id_env, "").strip()
-        if ACCOUNT.fullmatch(account):
-            self.base_url = str(self.base_url).replace(PLACE, account)
-        super().bind(env)
+        if not ACCOUNT.fullmatch(account):
+            return settings
+        return evolve(settings, base_url=settings.base_url.replace(PLACE, account))
 
     def idle(self) -> str | None:
         """Without an account there is no address to send to."""
         missing = super().idle()
-        if missing is None and PLACE in str(self.base_url):
+        if missing is None and PLACE in self.settings.base_url:
             return f"{self.config.account_id_env} is not set to the id of an account"
         return missing
 
@@ -64,8 +66,8 @@ class Cloudflare(OpenAIProvider):
         info = payload.get("result_info") if isinstance(payload, dict) else None
         total = info.get("total_count") if isinstance(info, dict) else None
         if isinstance(total, int) and total > len(listed):
-            found = {model.id for model in models}
-            models += [model for model in self._roster if model.id not in found]
+            ids = {model.id for model in models}
+            models += [model for model in self.roster() if model.id not in ids]
         return models
 
     def _of_search(self, entry: dict[str, Any]) -> Model:

@@ -173,6 +173,6 @@ def test_a_search_that_is_none_has_no_models(payload: Any) -> None:
 
 def test_its_facts_have_a_date_and_a_source_and_are_free() -> None:
     cloudflare = Cloudflare()
-    assert cloudflare._data.date == "2026-09-17"
-    assert "developers.cloudflare.com" in cloudflare._data.source
+    assert cloudflare.facts.date == "2026-09-17"
+    assert "developers.cloudflare.com" in cloudflare.facts.source
     assert all(model.free and not model.local for model in cloudflare.roster())

@@ -226,6 +226,6 @@ def test_thoughts_reach_the_client_and_begin_an_answer() -> None:
 
 def test_its_facts_have_a_date_and_a_source_and_nothing_is_free() -> None:
     deepseek = DeepSeek()
-    assert deepseek._data.date
-    assert "deepseek.com" in deepseek._data.source
+    assert deepseek.facts.date
+    assert "deepseek.com" in deepseek.facts.source
     assert not any(model.free or model.local for model in deepseek.roster())

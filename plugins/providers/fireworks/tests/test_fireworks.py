@@ -27,6 +27,6 @@ def test_its_limits_headers_tell_no_wait() -> None:
 def test_a_credit_makes_nothing_free_and_its_facts_have_a_date_and_a_source() -> None:
     fireworks = Fireworks()
     assert not any(model.free or model.local for model in fireworks.roster())
-    assert fireworks._data.date
-    assert fireworks._data.source
+    assert fireworks.facts.date
+    assert fireworks.facts.source
     assert all(model.id.startswith("accounts/fireworks/models/") for model in fireworks.roster())

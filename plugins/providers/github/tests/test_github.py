@@ -130,6 +130,6 @@ def test_a_token_that_is_set_for_other_things_proposes_nothing_and_doctor_tells_
 
 def test_its_facts_have_a_date_and_a_source() -> None:
     github = GitHub()
-    assert github._data.date == "2026-03-31"
-    assert github._data.experimental
-    assert "docs.github.com" in github._data.source
+    assert github.facts.date == "2026-03-31"
+    assert github.facts.experimental
+    assert "docs.github.com" in github.facts.source

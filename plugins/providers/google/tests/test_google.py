@@ -256,6 +256,6 @@ def test_a_schema_that_names_itself_ends() -> None:
 
 def test_its_facts_have_a_date_and_a_source_and_say_who_trains() -> None:
     google = Google()
-    assert google._data.date == "2026-07-18"
-    assert "ai.google.dev" in google._data.source
+    assert google.facts.date == "2026-07-18"
+    assert "ai.google.dev" in google.facts.source
     assert all(model.free and model.data_policy == "may_train" for model in google.roster())

@@ -100,7 +100,7 @@ def test_each_model_has_limits_of_its_own_which_all_keys_of_the_organisation_sha
 
 def test_its_facts_have_a_date_and_a_source_and_are_free() -> None:
     groq = Groq()
-    assert groq._data.date
-    assert "groq.com" in groq._data.source
-    assert groq._data.free_tier
+    assert groq.facts.date
+    assert "groq.com" in groq.facts.source
+    assert groq.facts.free_tier
     assert all(model.free and not model.local for model in groq.roster())

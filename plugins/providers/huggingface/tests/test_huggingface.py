@@ -54,7 +54,7 @@ def test_the_routers_own_list_says_who_is_left_of_the_roster() -> None:
 
 
 def test_its_facts_have_a_date_and_a_source() -> None:
-    data = HuggingFace()._data
+    data = HuggingFace().facts
     assert data.date
     assert data.source
     assert all(pool.date and pool.source for pool in data.pools)

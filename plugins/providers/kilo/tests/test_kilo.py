@@ -119,6 +119,6 @@ def test_its_list_says_which_of_the_roster_are_left() -> None:
 
 
 def test_its_facts_have_a_date_and_a_source() -> None:
-    data = Kilo()._data
+    data = Kilo().facts
     assert data.date
     assert "kilo.ai" in data.source

@@ -23,11 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from attrs import evolve, field, frozen
-from yarl import URL
 
 from routerpool import Detected, Level, Model, OpenAIProvider, PluginError, Probe, ProviderConfig, Report, hookimpl
 from routerpool.config import Range
-from routerpool.privacy import may_be_local
 
 if TYPE_CHECKING:
     from routerpool import Router
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["LlamaCpp", "LlamaCppConfig"]
 
 VARIABLE = "ROUTERPOOL_GGUF"
-USUAL = "http://127.0.0.1:8080/v1"
 CURE = 'install it: pip install "routerpool-llamacpp[engine]"'
 
 
@@ -73,7 +70,6 @@ class LlamaCpp(OpenAIProvider):
             raise ValueError("`model` runs a file here, `base_url` names a server elsewhere; leave one of them out")
         if config.model is not None and not config.model.is_file():
             raise ValueError(f"`model`: there is no file {config.model}; give the path of a .gguf file")
-        self.local = self.free = may_be_local(URL(config.base_url or USUAL).host or "")
         self._file = config.model
         self._engine: Any = None
         self._trouble: str | None = None
@@ -88,7 +84,7 @@ class LlamaCpp(OpenAIProvider):
 
     def bind(self, env: Mapping[str, str]) -> None:
         """Take the file from ROUTERPOOL_GGUF, unless the section names a file or a server, or `<NAME>_BASE_URL` one."""
-        elsewhere = self.config.base_url or env.get(f"{self._prefix}_BASE_URL")
+        elsewhere = self.config.base_url or self.address_variable(env)
         if self.config.model is None and not elsewhere:
             named = env.get(VARIABLE)
             file = Path(named).expanduser() if named else None
@@ -98,7 +94,6 @@ class LlamaCpp(OpenAIProvider):
                 self._trouble = f"{VARIABLE} names no file"
             else:
                 self._file, self.models = file, (file.stem,)
-                self._roster = self._make_roster()
         super().bind(env)
 
     def idle(self) -> str | None:
@@ -123,8 +118,7 @@ class LlamaCpp(OpenAIProvider):
             return
         key = secrets.token_urlsafe(32)
         self._engine = await asyncio.to_thread(self._start, self._file, key)
-        self._key, self.base_url = key, f"{self._engine.listening_address}/v1"
-        self._set_address(self.base_url)
+        self.use(evolve(self.settings, base_url=f"{self._engine.listening_address}/v1", key=key))
         try:
             yield
         finally:

@@ -70,7 +70,7 @@ def test_the_environment_names_a_server() -> None:
 
 
 def test_its_facts_have_a_date_and_a_source() -> None:
-    data = LlamaCpp()._data
+    data = LlamaCpp().facts
     assert data.date
     assert data.source
 
@@ -219,8 +219,8 @@ def test_the_engine_is_behind_a_key_and_ends_with_the_router(model: Path) -> Non
                 async with stranger.post(url, json={"messages": HELLO}) as response:
                     assert response.status == 401
                 told = repr([provider, await router.status(), await router.check()])
-                assert provider._key
-                assert provider._key not in told
+                assert provider.settings.key
+                assert provider.settings.key not in told
             with pytest.raises(aiohttp.ClientConnectionError):
                 await stranger.get(url)
             assert provider.idle() is not None

@@ -28,11 +28,7 @@ class LmStudio(OpenAIProvider):
 
     data: ClassVar[str | None] = "lmstudio.yaml"
     refresh_seconds = 60.0
-
-    def bind(self, env: Mapping[str, str]) -> None:
-        """Take the address also from the variable that other programs know it by."""
-        address = env.get("LM_STUDIO_API_BASE")
-        super().bind({f"{self._prefix}_BASE_URL": address, **env} if address else env)
+    address_variables = ("LM_STUDIO_API_BASE",)  # by which other programs know its address
 
     async def discover(self, session: aiohttp.ClientSession) -> Sequence[Model]:
         """Ask its own list of models; a version that is too old for one is asked for OpenAI's."""

@@ -166,6 +166,6 @@ def test_models_share_a_pool_with_those_of_the_same_kind_only() -> None:
 
 def test_what_the_free_plan_trains_on_is_told() -> None:
     mistral = Mistral()
-    assert mistral._data.date == "2026-07-18"
-    assert "mistral.ai" in mistral._data.source
+    assert mistral.facts.date == "2026-07-18"
+    assert "mistral.ai" in mistral.facts.source
     assert all(model.free and model.data_policy == "may_train" for model in mistral.roster())

@@ -108,7 +108,7 @@ def test_a_stream_whose_head_comes_long_before_its_first_token_is_waited_for() -
 
 def test_its_facts_have_a_date_a_source_and_the_terms() -> None:
     nvidia = Nvidia()
-    assert nvidia._data.date
-    assert nvidia._data.source
-    assert "evaluation" in nvidia._data.terms
+    assert nvidia.facts.date
+    assert nvidia.facts.source
+    assert "evaluation" in nvidia.facts.terms
     assert all(model.free for model in nvidia.roster())

@@ -21,17 +21,14 @@ from attrs import evolve
 from yarl import URL
 
 from routerpool import Attempt, ChatRequest, Detected, Level, Model, OpenAIProvider, Probe, Report, hookimpl
-from routerpool.privacy import may_be_local
 from routerpool.protocols import Reply
-from routerpool.providers import HttpReply, PreparedPost, ReadReply, read_all
-from routerpool.wire import loads, sent_body, serialised
+from routerpool.providers import HttpReply, ReadReply, Settings, read_all
+from routerpool.wire import loads, serialised
 from routerpool_ollama.address import address_of, is_loopback
 from routerpool_ollama.native import NativeStream, UntranslatableError, chat_body, completion, refusal
 from routerpool_ollama.wishes import OllamaConfig, OllamaModel, Wishes
 
 __all__ = ["Ollama", "OllamaConfig", "OllamaModel", "address_of"]
-
-HERE = "http://127.0.0.1:11434"
 
 ANSWER_BYTES = 32 << 20
 """The longest plain answer of `/api/chat` that is translated."""
@@ -48,53 +45,29 @@ class Ollama(OpenAIProvider):
     data: ClassVar[str | None] = "ollama.yaml"
     local = free = True  # at its usual address; each server has its own
     refresh_seconds = 30.0
+    address_variables = ("OLLAMA_HOST",)
 
     def __init__(self, config: OllamaConfig | None = None, *, name: str = "") -> None:
         config = config or OllamaConfig()
         if config.base_url is not None and URL(config.base_url).path in ("", "/"):
             config = evolve(config, base_url=f"{config.base_url.rstrip('/')}/v1")
-        self.local = self.free = may_be_local(URL(config.base_url or HERE).host or "")
-        self._trouble: str | None = None
         self._usual = Wishes.of(config)
         told = [model for model in config.models or () if not isinstance(model, str)]
         self._wishes = {model.id: Wishes.of(model).over(self._usual) for model in told}
         super().__init__(config, name=name)
 
-    def bind(self, env: Mapping[str, str]) -> None:
-        """Take the address from `<NAME>_BASE_URL` or OLLAMA_HOST, unless the section names one."""
-        own = f"{self._prefix}_BASE_URL"
-        variable = self._address_variable(env)
-        if self.config.base_url is None and variable:
-            try:
-                self._move(address_of(env[variable]))
-            except ValueError as error:
-                self._trouble = f"{variable} cannot be used: {error}"
-        super().bind({name: value for name, value in env.items() if name != own})
-
-    def _address_variable(self, env: Mapping[str, str]) -> str | None:
-        names = (f"{self._prefix}_BASE_URL", "OLLAMA_HOST")
-        return next((name for name in names if env.get(name, "").strip()), None)
+    def read_address(self, text: str) -> str:
+        """An address as OLLAMA_HOST has it."""
+        return f"{str(address_of(text)).removesuffix('/v1')}/v1"
 
     def models_in(self, env: Mapping[str, str]) -> tuple[str, ...]:
         """OLLAMA_MODELS is no list of models: it tells Ollama in which folder to keep them."""
-        return () if self._prefix == "OLLAMA" else super().models_in(env)
+        return () if self.variable("MODELS") == "OLLAMA_MODELS" else super().models_in(env)
 
-    def _move(self, address: URL) -> None:
-        self.base_url = f"{str(address).removesuffix('/v1')}/v1"
-        local = may_be_local(address.host or "")
-        self.local = local if self.config.local is None else self.config.local
-        self.free = local if self.config.free is None else self.config.free
-        self._check_address()
-        self._set_address(self.base_url)
-        self._roster = self._make_roster()
-
-    def _set_address(self, base_url: str) -> None:
-        super()._set_address(base_url)
-        self._native = PreparedPost(URL(f"{base_url.removesuffix('/v1')}/api/chat"), self._headers)
-
-    def idle(self) -> str | None:
-        """Idle with an address that makes no sense, else as any provider."""
-        return self._trouble or super().idle()
+    def use(self, settings: Settings) -> None:
+        """Prepare the way to its own API too."""
+        super().use(settings)
+        self._native = self.prepared(f"{self.root}/api/chat")
 
     # Chat
 
@@ -104,10 +77,8 @@ class Ollama(OpenAIProvider):
         configured, asked = self.wishes_of(model.id), Wishes.asked_by(request.params)
         if not (configured or asked):
             return await super().send(attempt, request, session)
-        body = sent_body(request, model.id)
-        self.params.apply(body)
         try:
-            body = chat_body(self.adapt(body, model), configured, asked)
+            body = chat_body(self.adapt(self.body_of(request, model), model), configured, asked)
         except UntranslatableError as error:
             return ReadReply(400, {"Content-Type": "application/json"}, refusal(error))
         upstream = HttpReply(await self._native.post(session, serialised(body)))
@@ -130,17 +101,17 @@ class Ollama(OpenAIProvider):
 
     def roster(self) -> Sequence[Model]:
         """The models that the user named; none of them is local before Ollama has said so."""
-        return [self._as_loaded(self._distant(model)) for model in self._roster]
+        return [self._as_loaded(self._distant(model)) for model in super().roster()]
 
     async def discover(self, session: aiohttp.ClientSession) -> Sequence[Model]:
         """Ask for the pulled models; of those that the user named, learn what Ollama knows."""
-        found = self.parse_models(await self.get(session, f"{self.root}/api/tags"))
-        if self._named is None:
-            return [self._as_loaded(model) for model in found]
-        pulled = {model.id.removesuffix(":latest"): model for model in found}
-        named = [(model, pulled.get(model.id.removesuffix(":latest"))) for model in self._roster]
-        known = [evolve(there, id=model.id) if there else self._distant(model) for model, there in named]
-        return [self._as_loaded(model) for model in known]
+        pulled = self.parse_models(await self.get(session, f"{self.root}/api/tags"))
+        if self.settings.named is None:
+            return [self._as_loaded(model) for model in pulled]
+        by_name = {model.id.removesuffix(":latest"): model for model in pulled}
+        pairs = [(model, by_name.get(model.id.removesuffix(":latest"))) for model in super().roster()]
+        named = [evolve(there, id=model.id) if there else self._distant(model) for model, there in pairs]
+        return [self._as_loaded(model) for model in named]
 
     def parse_models(self, payload: Any) -> list[Model]:
         """The models of an `/api/tags` answer, without those that only embed."""
@@ -150,7 +121,7 @@ class Ollama(OpenAIProvider):
 
     def _parsed(self, entry: Mapping[str, Any]) -> Model:
         name = entry["name"]
-        model = self.model(name if name in self._known else name.removesuffix(":latest"))
+        model = self.model(name if self.knows(name) else name.removesuffix(":latest"))
         model = evolve(model, id=name)
         details = entry.get("details")
         window = details.get("context_length") if isinstance(details, dict) else None
@@ -197,7 +168,7 @@ class Ollama(OpenAIProvider):
     @hookimpl
     async def detect(self, probe: Probe) -> list[Detected]:  # type: ignore[override]  # a hook may be async
         """Look for a server where the environment says, else at Ollama's usual place on this machine."""
-        variable = self._address_variable(probe.env)
+        variable = self.address_variable(probe.env)
         try:
             address = address_of(probe.env[variable] if variable else "")
         except ValueError:

@@ -252,7 +252,7 @@ def test_a_model_that_is_still_loading_answers_late_and_is_waited_for() -> None:
 
 
 def test_its_facts_have_a_date_and_a_source() -> None:
-    data = Ollama()._data
+    data = Ollama().facts
     assert data.date
     assert data.source
     assert all(pool.date and pool.source for pool in data.pools)

@@ -124,6 +124,6 @@ def test_all_models_share_the_windows_of_the_account() -> None:
 
 def test_its_facts_have_a_date_and_a_source_and_nothing_is_local() -> None:
     cloud = OllamaCloud()
-    assert cloud._data.date
-    assert "ollama.com" in cloud._data.source
+    assert cloud.facts.date
+    assert "ollama.com" in cloud.facts.source
     assert all(model.free and not model.local for model in cloud.roster())

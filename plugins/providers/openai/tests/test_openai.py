@@ -41,5 +41,5 @@ def test_the_cap_goes_by_the_name_that_all_its_models_take(given: dict[str, int]
 def test_nothing_is_free_and_its_facts_have_a_date_and_a_source() -> None:
     openai = OpenAI()
     assert not any(model.free or model.local for model in openai.roster())
-    assert openai._data.date
-    assert openai._data.source
+    assert openai.facts.date
+    assert openai.facts.source

@@ -36,8 +36,8 @@ def test_the_two_services_have_an_address_and_models_each_and_share_the_key() ->
     assert zen.base_url == "https://opencode.ai/zen/v1"
     assert go.base_url == "https://opencode.ai/zen/go/v1"
     assert zen.key_variables == go.key_variables == ("OPENCODE_API_KEY", "OPENCODE_ZEN_API_KEY")
-    assert zen._data.experimental
-    assert go._data.experimental
+    assert zen.facts.experimental
+    assert go.facts.experimental
     assert not any(model.free for model in go.roster())
 
 
@@ -109,6 +109,6 @@ def test_its_list_says_which_of_the_roster_are_left() -> None:
 
 def test_its_facts_have_a_date_and_a_source() -> None:
     for section in ({}, {"service": "go"}):
-        data = made(**section)._data
+        data = made(**section).facts
         assert data.date
         assert "opencode.ai" in data.source

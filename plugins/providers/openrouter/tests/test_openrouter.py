@@ -207,7 +207,7 @@ def test_its_list_says_which_of_the_roster_are_left() -> None:
 
 
 def test_its_facts_have_a_date_and_a_source() -> None:
-    data = OpenRouter()._data
+    data = OpenRouter().facts
     assert data.date
     assert "openrouter.ai" in data.source
     assert data.prices_as == "openrouter"

@@ -21,7 +21,7 @@ def test_a_trial_credit_makes_nothing_free() -> None:
 
 
 def test_its_facts_have_a_date_and_a_source() -> None:
-    data = SambaNova()._data
+    data = SambaNova().facts
     assert data.date
     assert data.source
     assert all(pool.date and pool.source for pool in data.pools)

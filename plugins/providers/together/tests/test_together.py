@@ -40,5 +40,5 @@ def test_its_list_tells_the_window_of_a_model_that_the_roster_does_not_know() ->
 def test_nothing_is_free_and_its_facts_have_a_date_and_a_source() -> None:
     together = Together()
     assert not any(model.free or model.local for model in together.roster())
-    assert together._data.date
-    assert together._data.source
+    assert together.facts.date
+    assert together.facts.source

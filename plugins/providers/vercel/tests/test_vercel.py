@@ -23,7 +23,7 @@ def test_its_key_has_three_names(variable: str) -> None:
     vercel = Vercel()
     vercel.bind({variable: "k"})
     assert vercel.idle() is None
-    assert vercel._key_from == variable
+    assert vercel.settings.key_from == variable
 
 
 def test_all_models_draw_on_one_credit_and_none_is_free_of_charge() -> None:
@@ -48,6 +48,6 @@ def test_its_list_says_which_of_the_roster_are_left() -> None:
 
 
 def test_its_facts_have_a_date_and_a_source() -> None:
-    data = Vercel()._data
+    data = Vercel().facts
     assert data.date
     assert "vercel.com" in data.source

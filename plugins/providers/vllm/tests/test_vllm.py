@@ -78,6 +78,6 @@ def test_its_key_is_optional_where_it_is_local() -> None:
 
 
 def test_its_facts_have_a_date_and_a_source() -> None:
-    data = Vllm()._data
+    data = Vllm().facts
     assert data.date
     assert data.source

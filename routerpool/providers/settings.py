@@ -1,0 +1,201 @@
+"""What holds for one provider: its data file, its class, the user's section and the environment, laid over each other.
+
+Each of them goes before the ones named earlier. `facts_of` joins the two that its author wrote, `settle` lays the
+user's two over them. Both are pure: they read nothing but what they are given, and change nothing. What is wrong with a
+setting is told in words; whoever asks decides whether it stops the start or leaves the provider idle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Literal
+
+from attrs import evolve, field, frozen
+from multidict import CIMultiDict
+from yarl import URL
+
+from routerpool.privacy.guard import may_be_local
+from routerpool.providers.connection import fits_header, unfit_header
+from routerpool.providers.data import DataPolicy, ModelData, Params, ProviderData
+from routerpool.providers.failures import ErrorForm
+from routerpool.providers.resets import DEFAULT_SPECS, HeaderSpec
+from routerpool.types import Model, Pool
+
+__all__ = ["Declarations", "ProviderConfig", "Settings", "facts_of", "settle"]
+
+SENT_HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "routerpool"}
+"""What every request says; whoever declares a header of the same name goes before it."""
+
+
+@frozen(kw_only=True)
+class ProviderConfig:
+    """The section of an OpenAI-compatible provider; what is left out comes from the plugin."""
+
+    base_url: str | None = field(default=None, metadata={"help": "address of the API, up to and with /v1"})
+    api_key_env: str | None = field(default=None, metadata={"help": "environment variable that holds the key"})
+    models: tuple[str | ModelData, ...] | None = field(
+        default=None, metadata={"help": "only these models, by id or as mappings"}
+    )
+    local: bool | None = field(default=None, metadata={"help": "prompts stay on this machine or network"})
+    free: bool | None = field(default=None, metadata={"help": "its models cost nothing on this account"})
+    data_policy: DataPolicy | None = field(default=None, metadata={"help": "what the provider may do with prompts"})
+    discover: Literal["roster", "all", "off"] | None = field(
+        default=None,
+        metadata={"help": "what its own list is for: to see who is left of the roster, all of it, or off"},
+    )
+    separate_account: bool = field(
+        default=False, metadata={"help": "its key belongs to another account: no quota is shared with other instances"}
+    )
+    headers: dict[str, str] = field(factory=dict, metadata={"help": "more headers for every request"}, repr=False)
+
+
+class Declarations:
+    """What a provider's class may say of it, beside a data file or instead of one.
+
+    `data` names the YAML file beside the module; the others are named and meant as in that file (see `ProviderData`),
+    but for `shared_quotas`, its `pools`. `models` are those that the file does not hold, `path` is where chat is posted
+    below `base_url`. `address_variables` are asked for an address after `<NAME>_BASE_URL`.
+    """
+
+    data: ClassVar[str | None] = None
+    title: str = ""
+    base_url: str | None = None
+    api_key_env: str | Sequence[str] = ()
+    local: bool = False
+    free: bool = False
+    models: Sequence[Model | str] = ()
+    headers: Mapping[str, str] = {}
+    errors: Sequence[ErrorForm] = ()
+    resets: Sequence[HeaderSpec] = ()
+    params: Params = Params()
+    shared_quotas: Sequence[Pool] = ()
+    models_at: str | None = None
+    path: str = "chat/completions"
+    address_variables: Sequence[str] = ()
+
+
+def facts_of(owner: Declarations, file: ProviderData) -> ProviderData:
+    """What the author knows: the data file under what the class says, single words replaced and lists joined.
+
+    The common spellings of resets come last, but for those that the author has told otherwise.
+    """
+    variables = owner.api_key_env or file.api_key_env
+    resets = (*owner.resets, *file.resets)
+    special = {spec.name for spec in resets}
+    return evolve(
+        file,
+        title=owner.title or file.title,
+        base_url=owner.base_url or file.base_url,
+        api_key_env=(variables,) if isinstance(variables, str) else tuple(variables),
+        local=owner.local or file.local,
+        free=owner.free or file.free,
+        headers={**file.headers, **owner.headers},
+        errors=(*owner.errors, *file.errors),
+        resets=(*resets, *(spec for spec in DEFAULT_SPECS if spec.name not in special)),
+        params=owner.params if file.params == Params() else file.params,
+        pools=(*owner.shared_quotas, *file.pools),
+        models_at=owner.models_at or file.models_at,
+    )
+
+
+@frozen(kw_only=True)
+class Settings:
+    """What holds for one instance.
+
+    `wrong` says why it cannot be made at all, `unfit` what of the environment cannot be used and leaves it idle. `key`
+    is the first that its variables hold, from `key_from`; `headers` go with every request, and the key is not yet
+    among them. `account` is whose quotas it draws on. `models` are those of the author, `named` those that the user or
+    the environment names instead, None for no such word. `data_policy` is the user's word on it.
+    """
+
+    base_url: str
+    local: bool
+    free: bool
+    account: str
+    key_variables: tuple[str, ...]
+    headers: CIMultiDict[str] = field(repr=False)
+    models: tuple[str | ModelData | Model, ...] = ()
+    named: tuple[str | ModelData, ...] | None = None
+    data_policy: DataPolicy | None = None
+    key: str | None = field(default=None, repr=False)
+    key_from: str | None = None
+    wrong: str | None = None
+    unfit: str | None = None
+
+
+def settle(
+    facts: ProviderData,
+    section: ProviderConfig,
+    env: Mapping[str, str],
+    *,
+    account: str,
+    models: Sequence[Model | str] = (),
+    named: tuple[str, ...] = (),
+    address: str | None = None,
+    read: Callable[[str], str] = str,
+) -> Settings:
+    """What holds of an author's facts under a user's section and this environment.
+
+    `account` is what the instance's account is called at its usual address; at another one of the section's it is
+    another account. `models` are those of the class, `named` those that the environment names, `address` the variable
+    that says where the provider is, and `read` takes its value, or raises a ValueError that says what is wrong.
+    """
+    base_url = (section.base_url or facts.base_url or "").rstrip("/")
+    wrong = _wrong_address(base_url, section.local)
+    unfit = None
+    if address is not None and section.base_url is None:
+        moved, complaint = _moved(env[address], read, section.local)
+        base_url, unfit = (base_url, f"{address} cannot be used: {complaint}") if complaint else (moved, None)
+    headers = CIMultiDict(SENT_HEADERS)
+    headers.update(facts.headers)
+    headers.update(section.headers)
+    variables = (section.api_key_env,) if section.api_key_env else facts.api_key_env
+    key_from = next((variable for variable in variables if env.get(variable)), None)
+    key = env[key_from].strip() if key_from else None
+    if key is not None and not fits_header(key):
+        unfit = f"{key_from} holds a character that no header can carry, such as a line break"
+        key = key_from = None
+    elsewhere = section.base_url and section.base_url != facts.base_url and not section.separate_account
+    # What is local by nature is neither local nor free at a public address; who says himself that it is, is told so.
+    here = wrong is not None or may_be_local(URL(base_url).host or "")
+    return Settings(
+        base_url=base_url,
+        local=facts.local and here if section.local is None else section.local,
+        free=facts.free and (here or not facts.local) if section.free is None else section.free,
+        account=f"{account}@{URL(base_url).authority}" if elsewhere and not wrong else account,
+        key_variables=variables,
+        headers=headers,
+        models=(*facts.models, *models),
+        named=section.models if section.models is not None else named or None,
+        data_policy=section.data_policy,
+        key=key,
+        key_from=key_from,
+        wrong=wrong or unfit_header(headers),
+        unfit=unfit,
+    )
+
+
+def _wrong_address(base_url: str, local: bool | None) -> str | None:
+    """What is wrong with an address, where the user claims that it is local or not; None where nothing is."""
+    if not base_url:
+        return "`base_url` is missing; add the address of the API, such as http://127.0.0.1:9000/v1"
+    try:
+        url = URL(base_url)
+    except ValueError as error:
+        return str(error)
+    if url.scheme not in ("http", "https") or not url.host:
+        return f"`base_url` must be an http:// or https:// address, not {base_url!r}"
+    if url.user or url.password or url.query_string:
+        return "`base_url` must not hold credentials or a query; name the key by `api_key_env`"
+    if local and not may_be_local(url.host):
+        return f"`local: true`, but {url.host} is a public address; a private request would leave the house"
+    return None
+
+
+def _moved(text: str, read: Callable[[str], str], local: bool | None) -> tuple[str, str | None]:
+    """The address that a variable's value means, and what is wrong with it."""
+    try:
+        base_url = read(text)
+    except ValueError as error:
+        return "", str(error)
+    return base_url, _wrong_address(base_url, local)
