@@ -13,9 +13,9 @@ import time
 from collections.abc import Mapping, Sequence
 
 import aiohttp
-from aiohttp.http import HttpProcessingError
 from attrs import frozen
 
+from routerpool.providers.connection import NotHttpError
 from routerpool.providers.resets import DEFAULT_SPECS, HeaderSpec, pool_marker, read_reset, until_midnight, zone
 from routerpool.types import Answer, Failure, FailureKind
 from routerpool.wire.errors import read_error
@@ -223,7 +223,7 @@ EXCEPTIONS: Sequence[tuple[tuple[type[BaseException], ...], FailureKind, str]] =
     ((aiohttp.ServerDisconnectedError,), FailureKind.SERVER, "it closed the connection without an answer"),
     ((aiohttp.ClientOSError, ConnectionError), FailureKind.SERVER, "the connection broke"),
     ((aiohttp.ClientPayloadError,), FailureKind.SERVER, "it broke off in the middle of its answer"),
-    ((aiohttp.ClientResponseError, HttpProcessingError), FailureKind.SERVER, "it does not speak HTTP properly"),
+    ((aiohttp.ClientResponseError, NotHttpError), FailureKind.SERVER, "it does not speak HTTP properly"),
     ((asyncio.TimeoutError,), FailureKind.TIMEOUT, "no answer in time"),
     ((ValueError,), FailureKind.SERVER, "its answer cannot be read"),
 )
