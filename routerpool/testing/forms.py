@@ -30,7 +30,7 @@ import pytest
 from attrs import field, frozen
 
 from routerpool.config.document import KeyPath, Problems, read
-from routerpool.config.shape import Pattern, Range, structure
+from routerpool.config.structure import Pattern, Range, structure
 from routerpool.errors import ConfigError
 from routerpool.providers.resets import until_midnight, zone
 from routerpool.types import FailureKind
