@@ -13,24 +13,25 @@ import aiohttp
 
 from routerpool.config import reading as configuration
 from routerpool.config.document import Problems
-from routerpool.config.sections import Config, Profile
-from routerpool.config.structure import converter
+from routerpool.config.sections import Config
 from routerpool.engine.admission import Admission
 from routerpool.engine.exchange import Exchange
 from routerpool.engine.handover import AttemptReport, AttemptResult, Handover, Handovers, HostsExchange
 from routerpool.engine.journey import Journey, Services
+from routerpool.engine.overview import Overview
 from routerpool.engine.record import Recorder
 from routerpool.engine.run import Run
 from routerpool.engine.sinks import EventSink, PlainSink, Sink, parsed_error
-from routerpool.errors import AnswerError, PluginError, RequestError
-from routerpool.hooks.calling import Hooks, Impl
+from routerpool.errors import AnswerError, RequestError
+from routerpool.hooks.calling import Hooks
+from routerpool.hooks.declarations import bind_providers, declared_hints
 from routerpool.hooks.detection import zero_config
 from routerpool.hooks.loading import Instance, make
 from routerpool.planning.catalog import Catalog
 from routerpool.planning.explanation import explain
 from routerpool.planning.plan import Planner
-from routerpool.protocols import Headers, Provider
-from routerpool.providers.connection import HEADER_BYTES, Connections
+from routerpool.protocols import Headers
+from routerpool.providers.connection import open_session
 from routerpool.store import Store
 from routerpool.types import (
     Attempt,
@@ -38,12 +39,9 @@ from routerpool.types import (
     Candidate,
     ChatRequest,
     Features,
-    Level,
-    Probe,
     Report,
 )
-from routerpool.wire.hints import HintReader, hint_readers
-from routerpool.wire.json import dumps, loads
+from routerpool.wire.json import loads
 from routerpool.wire.request import new_id, parse_chat
 
 __all__ = ["Router", "Source"]
@@ -75,9 +73,9 @@ class Router:
         self.config = config
         self.env = config.env if env is None else env
         self.hooks = Hooks.of(instances)
-        self.providers, self.owners = self._collect_providers()
+        self.providers, self.owners = bind_providers(self.hooks, self.env)
         self.catalog = Catalog(self.providers)
-        self.hints = self._collect_hints()
+        self.hints = declared_hints(self.hooks)
         self.planner = Planner(config, self.hooks, self.catalog, self.owners)
         self.services = Services(
             config, self.hooks, self.providers, lambda: self.session, self.catalog.learn, Recorder(self.hooks)
@@ -86,6 +84,9 @@ class Router:
         self.handovers = Handovers(config.limits.max_streams, config.limits.report_seconds)
         self.store = Store(config.store)
         self.notes: list[str] = []
+        self.overview = Overview(
+            self.services, self.catalog, self.owners, self.admission, self.handovers, self.store, self.notes
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._session: aiohttp.ClientSession | None = None
         self._stack = AsyncExitStack()
@@ -114,46 +115,6 @@ class Router:
         router.notes += notes
         return router
 
-    def _collect_providers(self) -> tuple[dict[str, Provider], dict[str, Instance]]:
-        providers: dict[str, Provider] = {}
-        owners: dict[str, Instance] = {}
-        for instance, provider in self.hooks.gather("register_providers"):
-            if not isinstance(getattr(provider, "name", None), str):
-                raise PluginError(
-                    f"plugin {instance.name!r} of {instance.distribution} registers something that is no provider: "
-                    f"{type(provider).__name__}"
-                )
-            other = owners.get(provider.name)
-            if other is not None:
-                raise PluginError(
-                    f"both {other.name!r} ({other.distribution}) and {instance.name!r} ({instance.distribution}) "
-                    f"bring a provider called {provider.name!r}; rename one of them in `plugins:`"
-                )
-            provider.bind(self.env)
-            providers[provider.name], owners[provider.name] = provider, instance
-        return providers, owners
-
-    def _collect_hints(self) -> Mapping[str, HintReader]:
-        """What reads the hints that plugins have declared."""
-        readers: dict[str, HintReader] = {}
-        owners: dict[str, Instance] = {}
-        for instance in self.hooks.instances.values():
-            who = f"plugin {instance.name!r} of {instance.distribution}"
-            try:
-                declared = hint_readers(getattr(instance.plugin, "hints", {}))
-            except (TypeError, ValueError, AttributeError) as error:
-                raise PluginError(f"{who} declares hints that nobody can read: {error}") from None
-            for name in declared.keys() & owners.keys():
-                if owners[name].use != instance.use:
-                    other = owners[name]
-                    raise PluginError(
-                        f"both {other.name!r} ({other.distribution}) and {instance.name!r} ({instance.distribution}) "
-                        f"declare a hint {name!r}; switch one of them off"
-                    )
-            readers |= declared
-            owners |= dict.fromkeys(declared, instance)
-        return readers
-
     # Its life
 
     async def __aenter__(self) -> Self:
@@ -172,20 +133,9 @@ class Router:
 
     async def start(self) -> None:
         """Open the HTTP client and the plugins, and ask the providers for their models."""
-        limits = self.config.limits
         self._loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
-            self._session = await stack.enter_async_context(
-                aiohttp.ClientSession(
-                    connector=Connections(limit=0, keepalive_timeout=30),
-                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_seconds),
-                    cookie_jar=aiohttp.DummyCookieJar(),
-                    auto_decompress=False,
-                    trust_env=False,
-                    max_field_size=HEADER_BYTES,
-                    max_line_size=HEADER_BYTES,
-                )
-            )
+            self._session = await stack.enter_async_context(open_session(self.config.limits.connect_seconds))
             stack.push_async_callback(self.store.close)
             await stack.enter_async_context(self.hooks.lifespan(self))
             first = asyncio.ensure_future(self.catalog.refresh(self.session, all_of_them=True))
@@ -265,19 +215,9 @@ class Router:
         None: the host gives up, and has not asked the candidate. `candidate` names the one that was asked, where that
         was not `handover.candidate`; `first_byte_ms` counts from the handover.
         """
-        await handover.reported(AttemptReport(outcome, self._asked(handover, candidate), first_byte_ms))
+        asked = handover.asked(candidate, self.catalog.snapshot.by_key)
+        await handover.reported(AttemptReport(outcome, asked, first_byte_ms))
         return handover.candidate
-
-    def _asked(self, handover: Handover, told: Candidate | str | None) -> Candidate | None:
-        """Whom a host says it has asked: one of its plan, else of the catalog, which may have changed since."""
-        if told is None:
-            return None
-        key = told if isinstance(told, str) else told.key
-        found = next((candidate for candidate in handover.ranked if candidate.key == key), None)
-        found = found or self.catalog.snapshot.by_key.get(key)
-        if found is None:
-            raise RequestError("invalid_request", f"there is no candidate called {key!a}", param="candidate")
-        return found
 
     async def turn_away(self, refused: RequestError, request_id: str, caller: Caller) -> None:
         """Refuse a request before its body is read, so that a flood costs little."""
@@ -346,82 +286,19 @@ class Router:
 
     def profiles(self) -> dict[str, dict[str, Any]]:
         """Every profile as plain JSON values."""
-        told = ("description", "cost", "privacy", "tier", "models", "providers")
-        profiles = converter.unstructure(self.config.profiles)
-        return {
-            name: {key: profiles[name][key] for key in told} | {"weights": self._weights(profile)}
-            for name, profile in self.config.profiles.items()
-        }
-
-    def _weights(self, profile: Profile) -> dict[str, float]:
-        """What each strategy counts in a profile, those that it names without their being there among them."""
-        own = {impl.instance.name: impl.instance.weight for impl in self.hooks.impls["score"]}
-        return {**own, **profile.weights}
+        return self.overview.profiles()
 
     def plugins(self) -> list[dict[str, Any]]:
         """Every plugin that the configuration names, with the hooks it answers."""
-        return [
-            {
-                **instance.describe(),
-                "hooks": [impl for impl, impls in self.hooks.impls.items() if _has(impls, instance)],
-            }
-            for instance in self.hooks.instances.values()
-        ]
+        return self.overview.plugins()
 
     async def status(self) -> dict[str, Any]:
         """How things stand in this process."""
-        plugins = {}
-        for impl, told in await self.hooks.collect("status"):
-            try:
-                dumps(told)
-            except TypeError:
-                self.hooks.fault(impl, "answered with values that are no JSON")
-            else:
-                plugins[impl.instance.name] = told
-        return {
-            "plugins": [{**i.describe(), "status": plugins.get(i.name, {})} for i in self.hooks.instances.values()],
-            "providers": [self._provider_status(name) for name in self.providers],
-            "candidates": len(self.catalog.snapshot.candidates),
-            "admission": self.admission.status(),
-            "retries": self.services.retries.status(),
-            "decisions": self.handovers.status(),
-            "store": self.store.status(),
-            "notes": self.notes,
-        }
-
-    def _provider_status(self, name: str) -> dict[str, Any]:
-        provider, owner = self.providers[name], self.owners[name]
-        return {
-            "name": name,
-            "local": provider.local,
-            "enabled": owner.enabled,
-            "idle": provider.idle(),
-            "silent": self.catalog.silent.get(name),
-            "models": sum(c.provider == name for c in self.catalog.snapshot.candidates),
-        }
+        return await self.overview.status()
 
     async def check(self, *, network: bool = False) -> list[Report]:
         """What `doctor` tells: every plugin's findings, and what the core sees itself."""
-        reports = [Report(level=Level.NOTE, text=note, subject="start") for note in self.notes]
-        for impl, told in await self.hooks.collect("check", Probe(env=self.env, network=network)):
-            reports += self.hooks.items(impl, told, lambda item: isinstance(item, Report), "report")
-        for name, reason in self.catalog.silent.items():
-            reports.append(
-                Report(
-                    level=Level.WARNING,
-                    text=f"cannot list models: {reason}",
-                    cure=f"start {name}, or take it out",
-                    subject=name,
-                )
-            )
-        if not self.catalog.snapshot.candidates:
-            cure = "set a provider's key, start Ollama, or name plugins in routerpool.yaml"
-            reports.append(Report(level=Level.ERROR, text="there is no candidate at all", cure=cure, subject="catalog"))
-        return reports
-
-
-def _has(impls: tuple[Impl, ...], instance: Instance) -> bool:
-    return any(impl.instance is instance for impl in impls)
+        return await self.overview.check(self.env, network=network)
 
 
 async def _ended(task: asyncio.Future[Any]) -> None:

@@ -163,6 +163,16 @@ class Handover(Sink):
 
     # For the router
 
+    def asked(self, told: Candidate | str | None, known: Mapping[str, Candidate]) -> Candidate | None:
+        """Whom a host says it has asked: one of its plan, else one that is `known` now, as catalogs change."""
+        if told is None:
+            return None
+        key = told if isinstance(told, str) else told.key
+        found = next((candidate for candidate in self.ranked if candidate.key == key), None) or known.get(key)
+        if found is None:
+            raise RequestError("invalid_request", f"there is no candidate called {key!a}", param="candidate")
+        return found
+
     async def begun(self, running: asyncio.Future[None]) -> None:
         """Wait for the first attempt; a plan that is refused is its RequestError."""
         running.add_done_callback(self._over)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 from attrs import define, evolve, field, frozen
@@ -15,6 +14,7 @@ from routerpool.hooks.loading import Instance
 from routerpool.planning.catalog import Catalog, Snapshot
 from routerpool.planning.cost import cost_of
 from routerpool.planning.explanation import likely_usage
+from routerpool.planning.ranking import Ranking, in_bounds, listed_at, ordered, pinned_by, weighed
 from routerpool.privacy.guard import may_see
 from routerpool.types import Caller, Candidate, ChatRequest, Features, Hints, Plan, Privacy, Score, Tier, Veto
 from routerpool.wire.request import needs_of, session_of
@@ -52,25 +52,6 @@ class Selection:
     profile: Profile
     keys: tuple[str, ...] = ()
     strict: bool = True
-
-
-@frozen
-class Ranking:
-    """What the strategies said of these very candidates, and the order that came of it."""
-
-    asked: tuple[Candidate, ...]
-    opinions: tuple[tuple[str, float, Sequence[Score]], ...]
-    ranked: tuple[Candidate, ...]
-    scores: Mapping[str, Score]
-    pinned: str | None
-
-    def holds(self, asked: tuple[Candidate, ...], opinions: Sequence[tuple[str, float, Any]]) -> bool:
-        """Whether every strategy gave the very answer, for the very candidates, that it gave then."""
-        return (
-            self.asked is asked
-            and len(self.opinions) == len(opinions)
-            and all(old[2] is new[2] for old, new in zip(self.opinions, opinions, strict=True))
-        )
 
 
 @define
@@ -208,7 +189,7 @@ class Planner:
                 continue
             eligible.append(candidate)
             first = 0 if not selection.keys or candidate.key in selection.keys else 1
-            listed = _listed(candidate, profile.models) if profile.models else 0
+            listed = listed_at(candidate, profile.models) if profile.models else 0
             order[candidate.key] = (first + (listed or 0), _tier_distance(candidate, profile.tier), position)
         windows = [candidate.model.context for candidate in eligible if candidate.model.context]
         weights = {i.instance.name: profile.weights.get(i.instance.name, i.instance.weight) for i in self._strategies}
@@ -232,7 +213,7 @@ class Planner:
         if not selection.keys or not selection.strict:
             if profile.providers and candidate.provider not in profile.providers:
                 return Veto(candidate, "not_in_profile", f"profile {selection.name} does not use {candidate.provider}")
-            if profile.models and _listed(candidate, profile.models) is None:
+            if profile.models and listed_at(candidate, profile.models) is None:
                 return Veto(candidate, "not_in_profile", f"profile {selection.name} does not list it")
         if not self.owners[candidate.provider].enabled:
             return Veto(candidate, "disabled", f"{candidate.provider} is switched off")
@@ -312,9 +293,9 @@ class Planner:
         ranking = None if request.hints.preferred else lineup.rankings.get(features.needs)
         if ranking is None or not ranking.holds(candidates, opinions):
             opinions = tuple(self._sound(*opinion, candidates) for opinion in opinions)
-            scores = _weighed(opinions, candidates)
-            ranked = _ordered(candidates, scores, lineup.order, features.needs, request.hints.preferred)
-            ranking = Ranking(candidates, opinions, ranked, scores, _pinned(opinions))
+            scores = weighed(opinions, candidates)
+            ranked = ordered(candidates, scores, lineup.order, features.needs, request.hints.preferred)
+            ranking = Ranking(candidates, opinions, ranked, scores, pinned_by(opinions))
             if not request.hints.preferred:
                 lineup.rankings[features.needs] = ranking
         return Plan(
@@ -343,21 +324,11 @@ class Planner:
         """An opinion whose every score is a number in [0, 1] about a candidate; the rest is a fault and left out."""
         impl = next(impl for impl in self.hooks.impls["score"] if impl.instance.name == name)
         scores = self._checked(impl, answer, Score, candidates)
-        sound = [score for score in scores if _in_bounds(score)]
+        sound = [score for score in scores if in_bounds(score)]
         if len(sound) != len(scores):
             self.hooks.fault(impl, "gave points outside [0, 1], or terms that are none")
         whole = isinstance(answer, (list, tuple)) and len(sound) == len(answer)
         return name, weight, answer if whole else sound
-
-
-PINNED = "pinned"
-"""The term by which a strategy says that a conversation belongs to a candidate, which is waited for a little."""
-
-NUMBERS = (float, int)
-
-
-def _in_bounds(score: Score) -> bool:
-    return isinstance(score.points, NUMBERS) and 0.0 <= score.points <= 1.0 and isinstance(score.terms, Mapping)
 
 
 def _without(candidates: tuple[Candidate, ...], vetoes: Sequence[Veto]) -> tuple[Candidate, ...]:
@@ -366,14 +337,6 @@ def _without(candidates: tuple[Candidate, ...], vetoes: Sequence[Veto]) -> tuple
         return candidates
     out = {veto.candidate.key for veto in vetoes}
     return tuple(candidate for candidate in candidates if candidate.key not in out)
-
-
-def _listed(candidate: Candidate, models: Sequence[str]) -> int | None:
-    """The place of a candidate in an explicit order of keys, model ids or globs; None when it is not there."""
-    for place, pattern in enumerate(models):
-        if pattern in (candidate.key, candidate.model.id) or fnmatchcase(candidate.key, pattern):
-            return place
-    return None
 
 
 def _tier_distance(candidate: Candidate, tier: Tier | None) -> int:
@@ -385,7 +348,7 @@ def _tier_distance(candidate: Candidate, tier: Tier | None) -> int:
 
 
 def _forbidden(candidate: Candidate, names: Sequence[str]) -> tuple[str, str] | None:
-    if candidate.provider in names or _listed(candidate, names) is not None:
+    if candidate.provider in names or listed_at(candidate, names) is not None:
         return "forbidden", "the request forbids it"
     return None
 
@@ -407,49 +370,3 @@ def _too_dear(candidate: Candidate, request: ChatRequest, features: Features, bu
     if cost is None:
         return "cost_policy", "its price is unknown, so it cannot be kept within the budget"
     return ("cost_policy", f"about ${cost:.4f} is over the budget of ${budget:.4f}") if cost > budget else None
-
-
-def _weighed(
-    opinions: Sequence[tuple[str, float, Sequence[Score]]], candidates: Sequence[Candidate]
-) -> Mapping[str, Score]:
-    """The weighted mean of all opinions for each candidate; its terms are what each strategy contributed."""
-    total = sum(weight for _, weight, _ in opinions) or 1.0
-    terms: dict[str, dict[str, float]] = {candidate.key: {} for candidate in candidates}
-    for name, weight, scores in opinions:
-        for score in scores:
-            terms[score.candidate.key][name] = score.points * weight / total
-    return {c.key: Score(c, min(sum(terms[c.key].values()), 1.0), terms[c.key]) for c in candidates}
-
-
-def _ordered(
-    candidates: Sequence[Candidate],
-    scores: Mapping[str, Score],
-    order: Mapping[str, tuple[int, int, int]],
-    needs: frozenset[str],
-    preferred: Sequence[str],
-) -> tuple[Candidate, ...]:
-    """Best first: what the request prefers, what the profile lists, known capability, tier, points, then the config."""
-
-    def place(candidate: Candidate) -> tuple[float, ...]:
-        listed, distance, position = order[candidate.key]
-        wish = _wished(candidate, preferred) if preferred else 0
-        unknown = any(need not in candidate.model.capabilities for need in needs)
-        return wish, listed, unknown, distance, -scores[candidate.key].points, position
-
-    return tuple(sorted(candidates, key=place))
-
-
-def _wished(candidate: Candidate, preferred: Sequence[str]) -> int:
-    for place, name in enumerate(preferred):
-        if candidate.provider == name or _listed(candidate, (name,)) is not None:
-            return place
-    return len(preferred)
-
-
-def _pinned(opinions: Sequence[tuple[str, float, Sequence[Score]]]) -> str | None:
-    """The candidate to which a strategy has pinned the conversation: it says so by a term of this name."""
-    for _, _, scores in opinions:
-        for score in scores:
-            if score.terms.get(PINNED):
-                return score.candidate.key
-    return None

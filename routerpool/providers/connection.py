@@ -31,7 +31,7 @@ except ImportError:  # then they are missing by INNER_NAMES, and nothing below m
     ResponseHandler = RawResponseMessage = object  # type: ignore[assignment,misc]
     HttpProcessingError = aiohttp.ClientError  # type: ignore[assignment,misc]
 
-__all__ = ["HEADER_BYTES", "Connections", "NotHttpError", "PreparedPost", "Received"]
+__all__ = ["Connections", "NotHttpError", "PreparedPost", "Received", "open_session"]
 
 log = logging.getLogger("routerpool.connection")
 
@@ -195,6 +195,19 @@ class Connections(aiohttp.TCPConnector):
         if self._fresh is not None:
             await self._fresh.close(**options)
         await super().close(**options)
+
+
+def open_session(connect_seconds: float) -> aiohttp.ClientSession:
+    """The one HTTP client of a router: no cookies, no proxies of the environment, nothing decompressed behind us."""
+    return aiohttp.ClientSession(
+        connector=Connections(limit=0, keepalive_timeout=30),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+        max_field_size=HEADER_BYTES,
+        max_line_size=HEADER_BYTES,
+    )
 
 
 async def _note_reuse(_: object, context: SimpleNamespace, __: object) -> None:

@@ -20,11 +20,10 @@ from routerpool.providers.checkup import findings
 from routerpool.providers.connection import PreparedPost
 from routerpool.providers.data import ProviderData, load_data
 from routerpool.providers.failures import failure_of_answer
-from routerpool.providers.replies import HttpReply, ReadReply, read_all
+from routerpool.providers.replies import HttpReply, ReadReply, read_all, read_document
 from routerpool.providers.roster import Roster, listed
 from routerpool.providers.settings import Declarations, ProviderConfig, Settings, facts_of, settle
 from routerpool.types import Attempt, ChatRequest, Detected, Failure, Model, Pool, Probe, Report
-from routerpool.wire.json import loads
 from routerpool.wire.request import sent_body, serialised
 
 __all__ = ["OpenAIProvider", "Outgoing"]
@@ -244,24 +243,12 @@ class OpenAIProvider(Declarations):
         return f"{self.settings.account}::{pool}"
 
     async def get(self, session: aiohttp.ClientSession, url: str) -> Any:
-        """GET one of the provider's own JSON documents, with its key, at most 8 MiB.
-
-        A redirect, and an error or a bare value in place of a document, are no answer: whoever took one for a list
-        would find it empty, and lose all models.
-        """
+        """GET one of the provider's own JSON documents, with its key, as `read_document` reads it."""
         target = URL(url)
         if target.origin() != self.chat_url.origin():
             raise ValueError(f"{self.name} may ask only its own address")
         async with session.get(target, headers=self.request_headers, allow_redirects=False) as response:
-            response.raise_for_status()
-            if response.status >= 300:
-                raise aiohttp.ClientResponseError(
-                    response.request_info, response.history, status=response.status, headers=response.headers
-                )
-            document = loads(await read_all(HttpReply(response), 8 << 20))
-        if not isinstance(document, dict | list) or (isinstance(document, dict) and document.get("error")):
-            raise ValueError("an error or a bare value in place of a document")
-        return document
+            return await read_document(response)
 
     def prepared(self, url: str) -> PreparedPost:
         """A POST to another of its addresses, with its headers; make it in `use`, and use it often."""

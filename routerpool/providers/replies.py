@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import aiohttp
 
 from routerpool.protocols import Reply
 from routerpool.providers.connection import Received
+from routerpool.wire.json import loads
 
-__all__ = ["HttpReply", "ReadReply", "read_all"]
+__all__ = ["HttpReply", "ReadReply", "read_all", "read_document"]
+
+DOCUMENT_BYTES = 8 << 20
+"""How large a list of models may be, and whatever else a provider tells of itself."""
 
 
 class HttpReply:
@@ -111,3 +116,20 @@ async def read_all(reply: Reply, limit: int) -> bytes:
             raise ValueError("a body longer than its limit")
         parts.append(data)
     return b"".join(parts)
+
+
+async def read_document(response: aiohttp.ClientResponse) -> Any:
+    """The JSON document, an object or an array, that a provider answered a GET with.
+
+    A redirect, and an error or a bare value in place of a document, are no answer: whoever took one for a list would
+    find it empty, and lose all models. They raise a ValueError, a status that is no success a ClientResponseError.
+    """
+    response.raise_for_status()
+    if response.status >= 300:
+        raise aiohttp.ClientResponseError(
+            response.request_info, response.history, status=response.status, headers=response.headers
+        )
+    document = loads(await read_all(HttpReply(response), DOCUMENT_BYTES))
+    if not isinstance(document, dict | list) or (isinstance(document, dict) and document.get("error")):
+        raise ValueError("an error or a bare value in place of a document")
+    return document

@@ -29,8 +29,9 @@ from typing import Annotated, Any, Final, Literal
 import pytest
 from attrs import field, frozen
 
+from routerpool.config import Pattern, Range
 from routerpool.config.document import KeyPath, Problems, read
-from routerpool.config.structure import Pattern, Range, structure
+from routerpool.config.structure import structure
 from routerpool.errors import ConfigError
 from routerpool.providers.resets import until_midnight, zone
 from routerpool.types import FailureKind
