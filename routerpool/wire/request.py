@@ -119,22 +119,40 @@ PART_NEEDS: Mapping[Any, str] = {
 TELLING = 1024
 """Characters of a message that tell one conversation from another, together with its length."""
 
+MANY_SESSIONS = 4096
+"""How many sessions are remembered, so that their turns need not be hashed again."""
+
+_sessions: dict[tuple[Any, ...], str] = {}
+"""Sessions by the hashes and lengths of what they are made of; nothing of a text itself is kept."""
+
 
 def session_of(request: ChatRequest) -> str:
     """A hash that groups the turns of one conversation, kept apart by caller.
 
     It is made of the client's own session id if it names one, else of the system text and the first user message.
     """
-    parts = [request.caller.id]
     if request.hints.session:
-        parts += ["id", request.hints.session]
-    else:
-        for message in request.messages:
-            role, content = message["role"], message.get("content")
-            text = content if type(content) is str else _written(content)
-            parts += [role, str(len(text)), text[:TELLING]]
-            if role == "user":
-                break
+        return _hashed((request.caller.id, "id", request.hints.session))
+    first: list[tuple[str, str]] = []
+    key: list[Any] = [request.caller.id]
+    for message in request.messages:
+        role, content = message["role"], message.get("content")
+        text = content if type(content) is str else _written(content)
+        first.append((role, text))
+        key += (role, hash(text), len(text))
+        if role == "user":
+            break
+    known = tuple(key)
+    session = _sessions.get(known)
+    if session is None:
+        if len(_sessions) >= MANY_SESSIONS:
+            _sessions.clear()
+        parts = [part for role, text in first for part in (role, str(len(text)), text[:TELLING])]
+        session = _sessions[known] = _hashed((request.caller.id, *parts))
+    return session
+
+
+def _hashed(parts: Iterable[str]) -> str:
     return blake2b("\0".join(parts).encode("utf-8", "replace"), digest_size=12).hexdigest()
 
 

@@ -5,7 +5,8 @@ character of a sample becomes a byte of class bits, the sample one long integer,
 tell all runs at once. The weights are fitted to o200k by contrib/benchmarks/tokens.py, which also prints the error:
 5 to 10 % on code, prose, JSON and most languages, 4 % on long mixed requests (chars/4: 10 to 50 %, and 11 %).
 
-A long request is not read whole: evenly spread windows of it are, at places that depend on nothing but its length.
+A long text is not read whole: evenly spread windows of it are, at places that depend on nothing but its length. What
+a text counts is remembered by its hash, since conversations bring the same ones again and again.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ WHOLE = 640  # characters up to which a request is read whole
 SHORT = 4096  # up to which few and narrow windows of it are read, beyond which many and wide ones
 FEW, NARROW = 16, 40  # how many these are, of how many characters each
 MANY, WIDTH = 32, 80
+APART = 64  # texts up to which each is counted by itself, and remembered
+REMEMBERED = 16_384  # how many are
 NODES = 10_000  # where the walk through a value that is no JSON ends
 
 WEIGHTS: Mapping[str, float] = {
@@ -183,7 +186,25 @@ def estimate_tokens(messages: Sequence[Mapping[str, object]], tools: Sequence[ob
             fixed += _add_calls(calls, texts)
     if tools:
         texts.append(_written(tools))
-    return max(1, round(fixed + text_tokens(texts)))
+    return max(1, round(fixed + (_each(texts) if len(texts) <= APART else text_tokens(texts))))
+
+
+_counted: dict[tuple[int, int], float] = {}
+"""The tokens of texts by hash and length; nothing of a text itself is kept."""
+
+
+def _each(texts: Sequence[str]) -> float:
+    """The tokens of texts that are counted one by one, each once for all requests that bring it."""
+    tokens = 0.0
+    for text in texts:
+        key = hash(text), len(text)
+        count = _counted.get(key)
+        if count is None:
+            if len(_counted) >= REMEMBERED:
+                _counted.clear()
+            count = _counted[key] = text_tokens((text,))
+        tokens += count
+    return tokens
 
 
 def _add_parts(content: object, texts: list[str]) -> int:

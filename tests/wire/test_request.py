@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from routerpool.errors import RequestError
 from routerpool.types import Caller, ChatRequest, Hints
+from routerpool.wire import request as request_module
 from routerpool.wire.request import (
     DESTINATIONS,
     needs_of,
@@ -241,3 +242,11 @@ def test_a_session_is_known_of_any_content(text: str, content: Any) -> None:
     request = json.loads(json.dumps({"messages": [{"role": text, "content": content}, HELLO]}))
 
     assert session_of(parse(request)) == session_of(parse(copy.deepcopy(request)))
+
+
+def test_sessions_without_end_are_not_all_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_module, "_sessions", {})
+    monkeypatch.setattr(request_module, "MANY_SESSIONS", 10)
+    made = {session_of(parse({"messages": [{"role": "user", "content": f"text {n}"}]})) for n in range(100)}
+    assert len(made) == 100
+    assert len(request_module._sessions) <= 10

@@ -177,9 +177,38 @@ def test_a_long_request_of_four_byte_characters_is_estimated() -> None:
     assert 95 * few < many < 105 * few
 
 
-def test_parts_count_as_the_text_they_are() -> None:
+def test_parts_count_as_the_texts_they_are() -> None:
     parts = [{"type": "text", "text": CHAT}, {"type": "text", "text": CODE}]
-    assert estimate_tokens(of(parts)) == estimate_tokens(of(CHAT + CODE))
+    alone = [estimate_tokens(of(text)) - MESSAGE_TOKENS for text in (CHAT, CODE)]
+    assert abs(estimate_tokens(of(parts)) - MESSAGE_TOKENS - sum(alone)) <= 1  # each was rounded
+
+
+def test_a_text_that_came_before_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "_counted", {})
+    turns = [{"role": "user", "content": f"{CHAT} {n}"} for n in range(4)]
+    first = estimate_tokens(turns)
+    read: list[str] = []
+    monkeypatch.setattr(tokens, "count_classes", lambda sample: read.append(sample) or (1,))
+
+    assert estimate_tokens(turns) == first
+    assert not read
+    estimate_tokens([*turns, {"role": "user", "content": CODE}])
+    assert len(read) == 1
+
+
+def test_texts_without_end_are_not_all_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "_counted", {})
+    monkeypatch.setattr(tokens, "REMEMBERED", 10)
+    for n in range(100):
+        estimate_tokens(of(f"text {n}"))
+    assert len(tokens._counted) <= 10
+
+
+def test_many_texts_are_sampled_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    monkeypatch.setattr(tokens, "count_classes", lambda sample: read.append(len(sample)) or (1,))
+    estimate_tokens([{"role": "user", "content": f"{CODE * 40} {n}"} for n in range(tokens.APART + 1)])
+    assert read == [MANY * WIDTH]
 
 
 @pytest.mark.parametrize("kind", ["image_url", "input_audio", "file"])
