@@ -177,20 +177,20 @@ def zero_config(
     """The configuration to run with when there is no file, as a tree in the file's form, and notes that say why.
 
     The default set as far as it is installed, then what was seen, most certain first; a last resort (a plugin whose
-    class says `last_resort`, the one with the lowest number) only when nothing else can answer. Without any plugin
-    there is nothing to run: a PluginError that says the cure.
+    class says `last_resort`, the one with the lowest number of those that are here) only when nothing else can answer.
+    Without any plugin there is nothing to run: a PluginError that says the cure.
     """
     known = installed()
     if not known:
         raise none_installed()
     detection = detect(env, timeout=timeout, known=known) if detection is None else detection
     plugins: dict[str, dict[str, Any]] = {name: {} for name in default_plugins(known)}
-    resorts = _placed(known, "last_resort")
+    resorts = [name for name in _placed(known, "last_resort") if _is_here(name, detection)]
     notes = []
     answered = False
     for sighting in detection.found:
         name, source = sighting.detected.name, sighting.detected.source
-        if sighting.installed.name in resorts or name in plugins:
+        if sighting.installed.says("last_resort") is not None or name in plugins:
             continue
         if sighting.detected.confidence < SWITCHED_ON:
             notes.append(f"{source}: perhaps {name}, left off; `routerpool init` writes it down to be switched on")
@@ -207,3 +207,11 @@ def zero_config(
     if detection.wanting:
         notes.append("not asked, since they need options: " + ", ".join(detection.wanting))
     return {"plugins": plugins}, notes
+
+
+def _is_here(name: str, detection: Detection) -> bool:
+    """Whether a last resort can be used: one that looks around has seen what it needs, another needs nothing."""
+    instance = detection.instances.get(name)
+    if instance is None:
+        return False
+    return not hasattr(instance.plugin, "detect") or any(s.installed.name == name for s in detection.found)

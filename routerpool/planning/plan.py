@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from routerpool.config.sections import Config, Profile
 from routerpool.errors import RequestError, nearest
@@ -15,6 +15,7 @@ from routerpool.planning.catalog import Catalog, Snapshot
 from routerpool.planning.cost import cost_of
 from routerpool.planning.explanation import likely_usage
 from routerpool.planning.ranking import Ranking, in_bounds, listed_at, ordered, pinned_by, weighed
+from routerpool.planning.selection import Selection, standing_veto
 from routerpool.privacy.guard import may_see
 from routerpool.types import Caller, Candidate, ChatRequest, Features, Hints, Plan, Privacy, Score, Tier, Veto
 from routerpool.wire.request import needs_of, session_of
@@ -42,16 +43,6 @@ MANY_CHOICES = 4096
 
 
 T = TypeVar("T", Veto, Score)
-
-
-@frozen
-class Selection:
-    """What a model name chose: a profile, and for an exact name the candidates that it means, strictly or first."""
-
-    name: str
-    profile: Profile
-    keys: tuple[str, ...] = ()
-    strict: bool = True
 
 
 @define
@@ -183,7 +174,7 @@ class Planner:
         profile, eligible, vetoes = selection.profile, [], []
         order: dict[str, tuple[int, int, int]] = {}
         for position, candidate in enumerate(snapshot.candidates):
-            veto = self._standing_veto(candidate, selection)
+            veto = standing_veto(candidate, selection, self.catalog.providers, self.owners)
             if veto is not None:
                 vetoes.append(veto)
                 continue
@@ -205,24 +196,6 @@ class Planner:
     @property
     def _strategies(self) -> tuple[Impl, ...]:
         return self.hooks.impls["score"]
-
-    def _standing_veto(self, candidate: Candidate, selection: Selection) -> Veto | None:
-        profile = selection.profile
-        if selection.keys and selection.strict and candidate.key not in selection.keys:
-            return Veto(candidate, "not_in_profile", "another model was asked for by name")
-        if not selection.keys or not selection.strict:
-            if profile.providers and candidate.provider not in profile.providers:
-                return Veto(candidate, "not_in_profile", f"profile {selection.name} does not use {candidate.provider}")
-            if profile.models and listed_at(candidate, profile.models) is None:
-                return Veto(candidate, "not_in_profile", f"profile {selection.name} does not list it")
-        if not self.owners[candidate.provider].enabled:
-            return Veto(candidate, "disabled", f"{candidate.provider} is switched off")
-        idle = self.catalog.providers[candidate.provider].idle()
-        if idle is not None:
-            return Veto(candidate, "no_key", idle)
-        if profile.cost == "free_only" and not candidate.model.free:
-            return Veto(candidate, "cost_policy", f"profile {selection.name} uses free models only")
-        return None
 
     async def _veto(
         self, request: ChatRequest, features: Features, selection: Selection, lineup: Lineup

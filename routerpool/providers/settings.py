@@ -54,7 +54,8 @@ class Declarations:
 
     `data` names the YAML file beside the module; the others are named and meant as in that file (see `ProviderData`),
     but for `shared_quotas`, its `pools`. `models` are those that the file does not hold, `path` is where chat is posted
-    below `base_url`. `address_variables` are asked for an address after `<NAME>_BASE_URL`.
+    below `base_url`. `address_variables` are asked for an address after `<NAME>_BASE_URL`. While another provider is
+    here, one that is `named_only` is asked only by its model's name, or where a profile lists it.
     """
 
     data: ClassVar[str | None] = None
@@ -72,6 +73,7 @@ class Declarations:
     models_at: str | None = None
     path: str = "chat/completions"
     address_variables: Sequence[str] = ()
+    named_only: bool = False
 
 
 def facts_of(owner: Declarations, file: ProviderData) -> ProviderData:

@@ -1,13 +1,12 @@
-"""A GGUF file, answered by llama.cpp in this process, or by a llama-server that runs already.
+"""A GGUF file, answered by llama.cpp in a process of its own, or by a llama-server that runs already.
 
     plugins:
       llamacpp: {model: ~/models/qwen3-4b-q4_k_m.gguf}
       box: {use: llamacpp, base_url: "http://192.168.1.20:8080/v1"}
 
 A `model` needs the wheel of llama.cpp: pip install "routerpool-llamacpp[engine]". The engine starts with the router,
-on a free port of 127.0.0.1 and behind a key that only this process knows, and ends with it. Its work runs on threads
-of its own beside the event loop. Loading does not: the wheel keeps Python from running meanwhile, so a router that
-is made anew while another one serves holds that one up for as long as the file takes to load.
+on a free port of 127.0.0.1 and behind a key that only this process knows, and ends with it. It runs in a process of
+its own, since loading holds up all of Python and a crash must not end the router: an engine that dies is started again.
 
 Without a configuration, `$ROUTERPOOL_GGUF` names the file; else one is looked for in the working directory and in
 `~/models`.
@@ -15,8 +14,6 @@ Without a configuration, `$ROUTERPOOL_GGUF` names the file; else one is looked f
 
 from __future__ import annotations
 
-import asyncio
-import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +23,7 @@ from attrs import evolve, field, frozen
 
 from routerpool import Detected, Level, Model, OpenAIProvider, PluginError, Probe, ProviderConfig, Report, hookimpl
 from routerpool.config import Range
+from routerpool_llamacpp.engine import Engine
 
 if TYPE_CHECKING:
     from routerpool import Router
@@ -40,7 +38,7 @@ CURE = 'install it: pip install "routerpool-llamacpp[engine]"'
 class LlamaCppConfig(ProviderConfig):
     """The section of a llama.cpp provider: a `model` to run here, or the `base_url` of a llama-server."""
 
-    model: Path | None = field(default=None, metadata={"help": "the GGUF file to run in this process"})
+    model: Path | None = field(default=None, metadata={"help": "the GGUF file to run here"})
     context: Annotated[int, Range(least=0)] = field(
         default=8192, metadata={"help": "tokens of one request at most; 0 is what the model was trained for"}
     )
@@ -56,13 +54,15 @@ class LlamaCppConfig(ProviderConfig):
 
 
 class LlamaCpp(OpenAIProvider):
-    """One model in this process, or one llama-server on this machine or network."""
+    """One model in an engine of its own, or one llama-server on this machine or network."""
 
     Config: ClassVar[type[ProviderConfig]] = LlamaCppConfig
     config: LlamaCppConfig
     data: ClassVar[str | None] = "llamacpp.yaml"
     local = free = True  # at its usual address; each server has its own
-    refresh_seconds = 60.0
+    refresh_seconds: float | None = 60.0
+    alias: ClassVar[str | None] = None
+    """What the model is called, where that is not the file's name."""
 
     def __init__(self, config: LlamaCppConfig | None = None, *, name: str = "") -> None:
         config = config or LlamaCppConfig()
@@ -71,9 +71,9 @@ class LlamaCpp(OpenAIProvider):
         if config.model is not None and not config.model.is_file():
             raise ValueError(f"`model`: there is no file {config.model}; give the path of a .gguf file")
         self._file = config.model
-        self._engine: Any = None
+        self._engine: Engine | None = None
         self._trouble: str | None = None
-        if self._file is not None:
+        if self._file is not None and self.alias is None:
             self.models = (self._file.stem,)
         super().__init__(config, name=name)
 
@@ -116,43 +116,34 @@ class LlamaCpp(OpenAIProvider):
         if self._file is None:
             yield
             return
-        key = secrets.token_urlsafe(32)
-        self._engine = await asyncio.to_thread(self._start, self._file, key)
-        self.use(evolve(self.settings, base_url=f"{self._engine.listening_address}/v1", key=key))
+        if find_spec("xllamacpp") is None:
+            raise PluginError(f"{self.name} runs {self._file.name} with the wheel xllamacpp; {CURE}")
+        engine = Engine(self.name, self._options(self._file))
+        await engine.start()
+        self._engine = engine
+        self.use(evolve(self.settings, base_url=f"{engine.address}/v1", key=engine.key))
         try:
             yield
         finally:
-            await asyncio.to_thread(self._stop)
+            self._engine = None
+            await engine.stop()
 
-    def _start(self, file: Path, key: str) -> Any:
-        try:
-            import xllamacpp
-        except ImportError as error:
-            raise PluginError(f"{self.name} runs {file.name} with the wheel xllamacpp; {CURE}") from error
-        params = xllamacpp.CommonParams()
-        params.model.path = str(file)
-        params.model_alias = {file.stem}
-        params.hostnames, params.port, params.api_keys = ["127.0.0.1"], 0, [key]
-        params.n_parallel = self.config.parallel
-        params.n_ctx = self.config.context * self.config.parallel  # the engine divides it among its slots
-        if self.config.threads is not None:
-            params.cpuparams.n_threads = self.config.threads
-        if self.config.gpu_layers is not None:
-            params.n_gpu_layers = self.config.gpu_layers
-        params.ui = False
-        params.verbosity = 0
-        params.endpoint_metrics = True
-        params.sse_ping_interval = 1  # so long, at most, a stream under way holds up the engine's end
-        try:
-            engine = xllamacpp.Server(params)
-        except RuntimeError as error:
-            raise PluginError(f"llama.cpp cannot load {file}; see that it is a whole GGUF file and fits") from error
-        # An engine that is stopped before its loop runs never ends, and keeps Python waiting: let it do something.
-        engine.handle_metrics()
-        return engine
+    def _options(self, file: Path) -> Mapping[str, Any]:
+        config = self.config
+        return {
+            "model": str(file),
+            "alias": self.alias or file.stem,
+            "parallel": config.parallel,
+            "context": config.context,
+            "threads": config.threads,
+            "gpu_layers": config.gpu_layers,
+        }
 
-    def _stop(self) -> None:
-        self._engine = None  # the engine ends with its last reference
+    @hookimpl
+    def status(self) -> Mapping[str, Any]:
+        """The engine's process, and how often it had to be started again."""
+        engine = self._engine
+        return {} if engine is None else {"pid": engine.pid, "restarts": engine.restarts}
 
     # What is here
 

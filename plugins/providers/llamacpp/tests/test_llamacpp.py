@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import select
+import signal
+import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -270,6 +274,60 @@ def test_a_file_that_is_no_model_is_named(file: Path) -> None:
             assert "tiny.gguf" in (instance.last_fault or "")
 
     asyncio.run(whole())
+
+
+async def until_it_answers(router: Any, body: dict[str, Any]) -> dict[str, Any]:
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                answer: dict[str, Any] = await router.chat(body)
+            except RequestError:
+                await asyncio.sleep(0.05)
+            else:
+                return answer
+
+
+@pytest.mark.real
+def test_an_engine_that_dies_fails_like_any_provider_and_is_started_again(model: Path) -> None:
+    router, witness = real(model)
+
+    async def whole() -> None:
+        async with router:
+            provider = router.providers["llamacpp"]
+            address, first = provider.base_url, provider.status()["pid"]
+            os.kill(first, signal.SIGKILL)
+            body = {"model": "auto", "messages": HELLO, "max_tokens": 4}
+            with pytest.raises(RequestError):
+                await router.chat(body)
+            assert {failure.kind.value for failure in witness.failures} <= {"connect", "stream_cut", "server"}
+            assert (await until_it_answers(router, body))["choices"]
+            assert provider.base_url == address
+            assert provider.status()["restarts"] >= 1
+            assert provider.status()["pid"] != first
+
+    asyncio.run(whole())
+
+
+OWNER = """
+import asyncio, sys
+from routerpool import Router
+async def main():
+    async with Router.of({"plugins": {"llamacpp": {"model": sys.argv[1], "threads": 1, "context": 512}}}) as router:
+        print(router.providers["llamacpp"].status()["pid"], flush=True)
+        await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+@pytest.mark.real
+def test_an_engine_does_not_outlive_a_router_that_was_killed(model: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", OWNER, str(model)], stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        engine = os.pidfd_open(int(owner.stdout.readline()))
+        owner.kill()
+    ended, _, _ = select.select([engine], [], [], 60)
+    os.close(engine)
+    assert ended
 
 
 def test_an_upstream_elsewhere_is_reached_without_any_key() -> None:
