@@ -292,11 +292,11 @@ class Profile:
 
 
 BUILT_IN_PROFILES: Final[Mapping[str, Profile]] = {
-    "auto": Profile(description="free before paid, local before remote, then the stronger"),
+    "auto": Profile(description="free before paid, local before remote; then the strongest free, the cheapest paid"),
     "free": Profile(description="free models only", cost="free_only"),
-    "fast": Profile(description="small, quick models", tier=Tier.FAST),
-    "balanced": Profile(description="models of middle strength", tier=Tier.BALANCED),
-    "capable": Profile(description="the strongest models", tier=Tier.CAPABLE),
+    "fast": Profile(description="small, quick models first", tier=Tier.FAST),
+    "balanced": Profile(description="models of middle strength first", tier=Tier.BALANCED),
+    "capable": Profile(description="the strongest models first", tier=Tier.CAPABLE),
     "private": Profile(description="nothing leaves the machines that may see private text", privacy=Privacy.PRIVATE),
 }
 

@@ -10,7 +10,7 @@ words, and `cost` says what an answer takes.
 
 from routerpool.planning.catalog import Catalog, Snapshot
 from routerpool.planning.cost import cost_of
-from routerpool.planning.explanation import explain
+from routerpool.planning.explanation import explain, likely_usage
 from routerpool.planning.plan import Planner
 
-__all__ = ["Catalog", "Planner", "Snapshot", "cost_of", "explain"]
+__all__ = ["Catalog", "Planner", "Snapshot", "cost_of", "explain", "likely_usage"]

@@ -38,6 +38,9 @@ OLD_DAYS = 120
 CHECK_SECONDS = 4.0
 """How long doctor waits for a lookup; a hook must be done in five."""
 
+FIRST_SECONDS = 3.0
+"""How long a start waits for what is to be looked up; a lookup takes about a second, once a day."""
+
 SHOWN = 5
 
 CURE = "pip install -U genai-prices"
@@ -79,13 +82,19 @@ class PriceList:
 
     @hookimpl
     async def lifespan(self, router: Router) -> AsyncIterator[None]:
-        """Give what is known at once; ask for the rest beside the requests, and again when models join."""
+        """Give what is known at once; ask for the rest, and again beside the requests when models join.
+
+        The first answer is waited for a little: who asks first should meet the order of the second request, too.
+        """
         self._router = router
         self._path = self.config.cache.expanduser() if self.config.cache else _beside(router.config.store)
         await self._recall()
         self._give(router)
         end = router.catalog.watch(self._changed.set)
         task = asyncio.create_task(self._keep(router))
+        if self._unknown(router):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._settled.wait(), FIRST_SECONDS)
         try:
             yield
         finally:
@@ -138,13 +147,17 @@ class PriceList:
     async def _look(self, router: Router) -> None:
         """Ask for what is not known yet, remember it and give it to the catalog."""
         await self._recall()
-        known = self._known
-        if known is not None:
-            asked = {question.key: question for question in self._questions(router).values()}
-            new = [question for key, question in asked.items() if key not in known.prices]
-            if new and monotonic() >= self._retry_at:
-                await self._ask(known, new)
+        known, new = self._known, self._unknown(router)
+        if known is not None and new and monotonic() >= self._retry_at:
+            await self._ask(known, new)
         self._give(router)
+
+    def _unknown(self, router: Router) -> list[Question]:
+        """What there is to look up."""
+        if self._known is None:
+            return []
+        asked = {question.key: question for question in self._questions(router).values()}
+        return [question for key, question in asked.items() if key not in self._known.prices]
 
     async def _recall(self) -> None:
         """Forget what was known of another day or release, and read what the file has of this one."""

@@ -6,9 +6,20 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from routerpool_free_first import FreeFirst
+from routerpool_free_first import SESSIONS, FreeFirst
 
-from routerpool import Candidate, Model, OpenAIProvider
+from routerpool import (
+    Attempt,
+    Candidate,
+    ChatRequest,
+    Features,
+    Model,
+    OpenAIProvider,
+    Plan,
+    Prices,
+    Score,
+    Usage,
+)
 from routerpool.testing import StrategyContract, Upstream, make_router
 
 
@@ -20,13 +31,23 @@ def candidate(model: str, provider: str = "p", **more: Any) -> Candidate:
     return Candidate(provider=provider, model=Model(id=model, **more))
 
 
+def asked(strategy: FreeFirst, candidates: tuple[Candidate, ...], tokens: int = 10, **body: Any) -> list[Score]:
+    request = ChatRequest(id="r", model="auto", messages=(), params=body)
+    return strategy.score(request, Features(prompt_tokens=tokens, session="s"), candidates)
+
+
 def points(*candidates: Candidate) -> list[float]:
-    return [score.points for score in FreeFirst().score(candidates)]
+    return [score.points for score in asked(FreeFirst(), candidates)]
 
 
-def order(*candidates: Candidate) -> list[str]:
-    scores = FreeFirst().score(candidates)
+def order(*candidates: Candidate, strategy: FreeFirst | None = None, **asking: Any) -> list[str]:
+    scores = asked(strategy or FreeFirst(), candidates, **asking)
     return [score.candidate.model.id for score in sorted(scores, key=lambda score: -score.points)]
+
+
+def priced(model: str, read: float, write: float, **more: Any) -> Candidate:
+    prices = {name: more.pop(name) for name in ("cached", "long", "over") if name in more}
+    return candidate(model, prices=Prices(input=read, output=write, **prices), **more)
 
 
 def test_free_goes_before_local_before_rank() -> None:
@@ -53,7 +74,7 @@ def test_every_free_one_scores_above_every_paid_one_and_local_above_remote(
     candidates = tuple(
         candidate(f"m{n}", free=gratis, local=near, rank=rank) for n, (gratis, near, rank) in enumerate(facts)
     )
-    scores = FreeFirst().score(candidates)
+    scores = asked(FreeFirst(), candidates)
     assert len(scores) == len(candidates)
     for one in scores:
         assert 0 <= one.points <= 1
@@ -85,17 +106,100 @@ def test_one_far_rank_does_not_make_the_others_alike() -> None:
 def test_the_same_candidates_get_the_same_list_object() -> None:
     strategy = FreeFirst()
     known, other = (candidate("a"), candidate("b")), (candidate("a"),)
-    first = strategy.score(known)
-    assert strategy.score(other) is not first
-    assert strategy.score(known) is first
+    first = asked(strategy, known)
+    assert asked(strategy, other) is not first
+    assert asked(strategy, known, tokens=10_000) is first
 
 
 def test_an_answer_is_never_given_for_other_candidates_and_few_are_kept() -> None:
     strategy = FreeFirst()
     for number in range(1000):
         wanted = (candidate(f"m{number}"),)
-        assert strategy.score(wanted)[0].candidate is wanted[0]
+        assert asked(strategy, wanted)[0].candidate is wanted[0]
     assert len(strategy._kept) <= 32
+
+
+# Among paid ones
+
+
+def test_of_paid_models_the_cheapest_goes_first_whatever_their_ranks() -> None:
+    dear, cheap = priced("dear", 5, 25, rank=1), priced("cheap", 0.1, 0.4, rank=9)
+    unknown = candidate("unknown", rank=0)
+    assert order(dear, unknown, cheap) == ["cheap", "dear", "unknown"]
+    assert order(dear, cheap, candidate("gratis", rank=99, free=True))[0] == "gratis"
+
+
+def test_what_is_cheap_depends_on_the_request() -> None:
+    reader, writer = priced("reader", 0.1, 10), priced("writer", 2, 1)
+    assert order(reader, writer, tokens=100_000, max_tokens=100)[0] == "reader"
+    assert order(reader, writer, tokens=100, max_tokens=4_000)[0] == "writer"
+
+
+def test_a_long_prompt_is_counted_at_its_price() -> None:
+    long = priced("long", 1, 1, long=Prices(input=10, output=10), over=200_000)
+    even = priced("even", 2, 2)
+    assert order(long, even, tokens=1_000)[0] == "long"
+    assert order(long, even, tokens=400_000)[0] == "even"
+
+
+def test_equal_costs_go_by_rank() -> None:
+    assert order(priced("weak", 1, 1, rank=9), priced("strong", 1, 1, rank=2)) == ["strong", "weak"]
+
+
+def test_the_terms_say_whether_cost_or_rank_decided() -> None:
+    cheap, dear, gratis = priced("cheap", 1, 1), priced("dear", 2, 2), candidate("gratis", free=True)
+    told = {score.candidate.model.id: dict(score.terms) for score in asked(FreeFirst(), (cheap, dear, gratis))}
+    assert told == {
+        "cheap": {"free": 0.0, "local": 0.0, "cost": 0.1},
+        "dear": {"free": 0.0, "local": 0.0, "cost": 0.0},
+        "gratis": {"free": 0.6, "local": 0.0, "rank": 0.1},
+    }
+
+
+def test_where_only_one_has_a_price_ranks_decide() -> None:
+    assert order(candidate("strong", rank=1), priced("weak", 1, 1, rank=2), candidate("none")) == [
+        "strong",
+        "weak",
+        "none",
+    ]
+
+
+def test_requests_of_one_size_get_the_same_list_object() -> None:
+    strategy, pool = FreeFirst(), (priced("a", 1, 2), priced("b", 2, 1))
+    assert asked(strategy, pool, tokens=1_000) is asked(strategy, pool, tokens=1_010)
+    assert asked(strategy, pool, tokens=1_000) is not asked(strategy, pool, tokens=9_000)
+
+
+def answered(strategy: FreeFirst, session: str, by: Candidate, read: int) -> None:
+    request = ChatRequest(id="r", model="auto", messages=())
+    features = Features(prompt_tokens=read, session=session)
+    plan = Plan(request=request, features=features, profile="auto", ranked=(by,))
+    attempt = Attempt(request=request, features=features, plan=plan, candidate=by, number=1, started=0.0)
+    strategy.on_success(attempt, Usage(input_uncached=read, output=10))
+
+
+def test_a_conversation_stays_where_its_prompt_is_cached_as_long_as_that_is_cheaper() -> None:
+    keeps, other = priced("keeps", 3, 3, cached=0.3), priced("other", 2, 2)
+    strategy = FreeFirst()
+    assert order(keeps, other, strategy=strategy, tokens=50_000, max_tokens=100)[0] == "other"
+    answered(strategy, "s", keeps, 49_000)
+    assert order(keeps, other, strategy=strategy, tokens=50_000, max_tokens=100)[0] == "keeps"
+    assert order(keeps, other, strategy=strategy, tokens=50_000, max_tokens=90_000)[0] == "other"
+
+
+def test_what_a_free_model_has_read_is_not_remembered() -> None:
+    strategy = FreeFirst()
+    answered(strategy, "s", candidate("gratis", free=True), 49_000)
+    assert strategy._read == {}
+
+
+def test_few_conversations_are_remembered_and_the_oldest_forgotten_first() -> None:
+    strategy = FreeFirst()
+    for number in range(SESSIONS + 10):
+        answered(strategy, f"s{number}", priced("m", 1, 1), 1)
+    assert len(strategy._read) == SESSIONS
+    assert "s9" not in strategy._read
+    assert "s10" in strategy._read
 
 
 class Lab(OpenAIProvider):
@@ -114,7 +218,7 @@ def test_a_router_asks_the_free_model_and_explains_why() -> None:
                 told = await router.explain({"model": "auto", "messages": [{"role": "user", "content": "Hi"}]})
                 assert [entry["candidate"] for entry in told["ranked"]] == ["lab/gratis", "lab/paid"]
                 terms = told["ranked"][0]["strategies"]["free_first"]["terms"]
-                assert terms == {"free": 0.6, "local": 0.3, "rank": 0.0}
+                assert terms == {"free": 0.6, "local": 0.3, "rank": 0.1}
                 answer = await router.chat({"model": "auto", "messages": [{"role": "user", "content": "Hi"}]})
                 assert answer["model"] == "gratis"
 
