@@ -6,8 +6,11 @@ instant.
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +23,7 @@ from routerpool.errors import ConfigError, PluginError
 from routerpool.version import __version__
 
 if TYPE_CHECKING:
+    from routerpool.cli.console import Console
     from routerpool.router import Router
     from routerpool.types import Report
 
@@ -61,9 +65,24 @@ def cli(ctx: click.Context, config: Path | None, env_file: Path | None) -> None:
 @click.option(
     "--log-level", type=click.Choice(("debug", "info", "warning", "error")), default="warning", show_default=True
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(("auto", "text", "json")),
+    default="auto",
+    show_default=True,
+    help="What is written of each request: a line of text, one JSON object, or (auto) a line where this is a terminal.",
+)
+@click.option("--quiet", is_flag=True, help="Write nothing of requests.")
 @json_option
 def serve_command(
-    host: str | None, port: int | None, workers: int | None, log_level: str, as_json: bool, target: Target
+    host: str | None,
+    port: int | None,
+    workers: int | None,
+    log_level: str,
+    log_format: str,
+    quiet: bool,
+    as_json: bool,
+    target: Target,
 ) -> None:
     """Serve until stopped. Without a configuration, with what is found here."""
     import logging
@@ -72,11 +91,12 @@ def serve_command(
     from routerpool.server import workers as several
 
     logging.basicConfig(level=log_level.upper(), format=LOG_FORMAT)
-    router, _ = target.router()
+    look = None if quiet else _console(log_format)
+    router = _watched(target.router()[0], look)
     count = workers or router.config.server.workers
 
     def load() -> Router:
-        return target.router()[0]
+        return _watched(target.router()[0], look)
 
     def ready(served: Router, url: str) -> None:
         show(_ready(served, url), as_json, _welcome)
@@ -85,6 +105,28 @@ def serve_command(
         several.supervise(router, count, host, port, load=load, ready=ready)
     else:
         standalone.serve(router, host, port, load=load, ready=ready)
+
+
+def _console(log_format: str) -> Callable[[], Console] | None:
+    """What makes the console, anew for each generation; None where nobody would see it."""
+    from routerpool.cli.console import Console, colours
+
+    if log_format == "auto" and not sys.stdout.isatty():
+        return None
+    width = shutil.get_terminal_size().columns
+    return partial(Console, json=log_format == "json", width=width, colour=colours(sys.stdout, os.environ))
+
+
+def _watched(router: Router, look: Callable[[], Console] | None) -> Router:
+    """The router with its console."""
+    from routerpool.hooks import Instance
+
+    if look is not None and "console" not in router.hooks.instances:
+        instance = Instance(
+            name="console", plugin=look(), use="console", distribution="routerpool", version=__version__
+        )
+        router.hooks.register(instance)
+    return router
 
 
 def _ready(router: Router, url: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from routerpool.config.sections import Config, Profile
 from routerpool.engine.deadline import Deadline, DeadlinePassed
 from routerpool.engine.fallback import Retries
 from routerpool.engine.record import Recorder, record_of
+from routerpool.engine.refusals import Refusals
 from routerpool.engine.sinks import Served, Sink
 from routerpool.errors import RequestError
 from routerpool.hooks.calling import Hooks
@@ -49,6 +50,7 @@ class Services:
     learn: Callable[[Candidate, str, bool], None]
     recorder: Recorder
     retries: Retries = field(factory=Retries)
+    refusals: Refusals = field(factory=Refusals)
     journeys: set[Journey] = field(factory=set)
 
 

@@ -70,6 +70,7 @@ class Overview:
             "candidates": len(self.catalog.snapshot.candidates),
             "admission": self.admission.status(),
             "retries": self.services.retries.status(),
+            "refusals": self.services.refusals.counts,
             "decisions": self.handovers.status(),
             "store": self.store.status(),
             "notes": self.notes,

@@ -155,6 +155,7 @@ class Run:
         if failure is None:
             return None
         self.journey.tried.append((attempt.candidate, failure))
+        self.services.refusals.note(attempt.candidate, failure)
         if failure.lacks is not None:
             self.services.learn(attempt.candidate, failure.lacks, False)
         return attempt, failure
