@@ -1,12 +1,29 @@
 """Every place where a plugin can hook in: this file is the plugin author's manual.
 
 A plugin is a class. Its methods that carry `@hookimpl` are called at the places below, each with any subset of the
-arguments named here, as `def` or as `async def`. A class attribute `Config`, an attrs class, describes the plugin's
-section of the YAML file; the plugin is then made as `cls(config)`, otherwise as `cls()`. An entry point in the group
-`routerpool` makes the class known under a name, and the YAML file switches it on:
+arguments named here, as `def` or as `async def`. An entry point in the group `routerpool` makes the class known under a
+name, and the YAML file switches it on:
 
     [project.entry-points.routerpool]
     shout = "routerpool_shout:Shout"
+
+What else the class may say of itself, each as an attribute, and none of it is needed:
+
+- `Config`, an attrs class, describes the plugin's section of the YAML file; the plugin is then made as `cls(config)`,
+  otherwise as `cls()`, and with `name=` where it takes one.
+- `ProfileConfig`, an attrs class, describes what a profile may set for it under `settings:`; every hook with a plan or
+  an attempt finds it as `plan.settings["shout"]`, all as by default where a profile says nothing.
+- `hints` are switches that a request may bring, by name and type: `hints = {"shout": bool}` reads
+  `router: {shout: true}` in the body or the header `X-Router-Shout`, and `request.hints.more["shout"]` has it.
+- `weight`, what a strategy's points count where a profile says nothing (1.0 without it).
+- `requires_core`, the cores it is for, such as ">=0.1,<0.3"; another core refuses it at the start. Hooks may gain
+  arguments at any time, and lose none that was not marked for a whole series.
+- `required = True`: where it fails, the request is refused (privacy scanners say so).
+- `single_process`, why several worker processes cannot share it; `--workers` then refuses with this reason.
+- `default = 40`, its place in the default set, which runs where no file says what is on; `last_resort = 20`, its place
+  among those that answer there when nothing else can.
+- `always_commands = True`: its commands are there whatever a file names.
+- `named_only = True`, of a provider: while another one can be used, it is asked by name only.
 
 The hooks stand below by who calls them: the start, people, then a request on its way, from the first hook to the last.
 `When` says where and how often a hook is called, `Order` what becomes of several plugins' answers, and `Budget` what
@@ -16,12 +33,8 @@ What all hooks share:
 
 - They run in the order of the YAML file's `plugins:` mapping.
 - A hook that raises, or overruns its time, is left out of this request and named in log, status and metrics. The
-  plugin that is marked `required: true` is not left out: the request is refused instead. Privacy scanners say so
-  themselves with a class attribute `required = True`. Where a fault does something else, `Fault` says what.
-- A plugin says which cores it is for in an attribute `requires_core`, a range such as ">=0.1,<0.3"; another core
-  refuses it at the start. Hooks may gain arguments at any time, and lose none that was not marked for a whole series.
-- A plugin that several worker processes cannot share says why in an attribute `single_process`; `--workers` then
-  refuses with this reason.
+  plugin that is `required` is not left out: the request is refused instead. Where a fault does something else, `Fault`
+  says what.
 - The values are shared. Answer with new ones (`attrs.evolve`), never change one in place.
 - `def` where nothing is awaited is the fast form; it may answer with a coroutine where it has to wait after all.
   Nothing may block the loop: threads are for that.

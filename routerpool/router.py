@@ -24,7 +24,7 @@ from routerpool.engine.run import Run
 from routerpool.engine.sinks import EventSink, PlainSink, Sink, parsed_error
 from routerpool.errors import AnswerError, RequestError
 from routerpool.hooks.calling import Hooks
-from routerpool.hooks.declarations import bind_providers, declared_hints
+from routerpool.hooks.declarations import bind_providers, declared_hints, with_settings
 from routerpool.hooks.detection import zero_config
 from routerpool.hooks.loading import Instance, make
 from routerpool.planning.catalog import Catalog
@@ -110,6 +110,7 @@ class Router:
                 tree, notes = zero_config(config.env)
                 config, problems = configuration.from_mapping(tree, env=config.env)
         instances = make(config.plugins, problems)
+        config = with_settings(config, instances, problems)
         problems.raise_if_any()
         router = cls(config, instances)
         router.notes += notes

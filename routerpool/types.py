@@ -365,6 +365,8 @@ class Plan:
     """The decision before anything is sent: who is asked, in order, and why the others are not.
 
     `scores` are the weighted sums by candidate key; `opinions` what each strategy said: its name, weight and scores.
+    `settings` are the profile's, by plugin name: for each plugin with a `ProfileConfig` an instance of it, of which all
+    is as by default where the profile says nothing.
     """
 
     request: ChatRequest
@@ -375,6 +377,7 @@ class Plan:
     scores: Mapping[str, Score] = field(factory=dict)
     opinions: tuple[tuple[str, float, Sequence[Score]], ...] = ()
     pinned: str | None = None
+    settings: Mapping[str, Any] = field(factory=dict, repr=False)
 
 
 @frozen(kw_only=True, slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import Distribution
@@ -30,6 +31,7 @@ from routerpool.hooks.loading import ALWAYS, Installed, Instance, make, offers
 from routerpool.hookspecs import PROJECT
 from routerpool.privacy.scanning import TextScanner
 from routerpool.types import Level, Report
+from routerpool.wire.hints import hint_readers
 
 __all__ = ["examine_plugin", "faults_of"]
 
@@ -145,7 +147,7 @@ def _source(distribution: Distribution) -> Path | None:
 
 def faults_of(plugin: type) -> list[Report]:
     """What is wrong with a plugin class as it stands, without making one."""
-    return [*_promises(plugin), *_options(plugin), *_hooks(plugin), *_scanner(plugin)]
+    return [*_promises(plugin), *_options(plugin), *_declared(plugin), *_hooks(plugin), *_scanner(plugin)]
 
 
 def _promises(plugin: type) -> Iterator[Report]:
@@ -170,25 +172,50 @@ def _always(offer: Installed, plugin: type) -> Iterator[Report]:
 
 
 def _options(plugin: type) -> Iterator[Report]:
-    config = getattr(plugin, "Config", None)
-    if config is None:
-        return
-    if not (isinstance(config, type) and attrs.has(config)):
-        yield _error("its Config is no attrs class", "write `@frozen(kw_only=True)` of attrs above it")
+    for name in ("Config", "ProfileConfig"):
+        cls = getattr(plugin, name, None)
+        if cls is not None:
+            yield from _section(name, cls)
+
+
+def _section(name: str, cls: Any) -> Iterator[Report]:
+    if not (isinstance(cls, type) and attrs.has(cls)):
+        yield _error(f"its {name} is no attrs class", "write `@frozen(kw_only=True)` of attrs above it")
         return
     try:
-        keys = keys_of(config)
-        converter.get_structure_hook(config)
-        schema(plugins={"plugin": config})
+        keys = keys_of(cls)
+        converter.get_structure_hook(cls)
+        schema(plugins={"plugin": cls})
     except TypeError as error:
-        yield _error(f"its Config cannot be read: {error}", "use types that YAML can hold, imported where it runs")
+        yield _error(f"its {name} cannot be read: {error}", "use types that YAML can hold, imported where it runs")
         return
-    for key in sorted(keys.keys() & set(SWITCHES)):
-        yield _error(f"its option {key!r} is a key of every plugin, so it never arrives", "give it another name")
+    if name == "Config":
+        for key in sorted(keys.keys() & set(SWITCHES)):
+            yield _error(f"its option {key!r} is a key of every plugin, so it never arrives", "give it another name")
+    else:
+        wanting = [key for key, (attribute, _) in keys.items() if attribute.default is attrs.NOTHING]
+        if wanting:
+            text = f"its {name} wants {', '.join(wanting)}, and most profiles say nothing"
+            yield _error(text, "give every field of it a default")
     helpless = [key for key, (attribute, _) in keys.items() if not attribute.metadata.get("help")]
     if helpless:
         cure = 'write `field(…, metadata={"help": "…"})`'
-        yield _note(f"no help text, so `init` cannot explain it: {', '.join(helpless)}", cure)
+        yield _note(f"no help text, so nobody can explain it: {', '.join(helpless)}", cure)
+
+
+def _declared(plugin: type) -> Iterator[Report]:
+    """Whether what the class says of itself can be heard."""
+    try:
+        hint_readers(getattr(plugin, "hints", {}))
+    except (TypeError, ValueError, AttributeError) as error:
+        yield _error(f"its hints cannot be read: {error}", 'write such as `hints = {"terse": bool}`')
+    weight = getattr(plugin, "weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+        yield _error(f"it says weight = {weight!r}", "write a number of 0 or more")
+    for name in ("default", "last_resort"):
+        place = getattr(plugin, name, None)
+        if place is not None and type(place) is not int:
+            yield _error(f"it says {name} = {place!r}", f"write a whole number, its place, such as `{name} = 40`")
 
 
 def _hooks(plugin: type) -> Iterator[Report]:

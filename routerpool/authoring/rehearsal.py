@@ -121,7 +121,9 @@ class _Rehearsal:
         """One hook with all the values, until it fails; the longest time that it held the loop is told."""
         parameters = tuple(inspect.signature(getattr(hookspecs, impl.hook)).parameters)
         longest = 0.0
-        for kind in zip(*(samples(time) for time in range(TIMES + 1)), strict=True):
+        declared = getattr(self.instance.plugin, "ProfileConfig", None)
+        settings = {} if declared is None else {self.instance.name: declared()}
+        for kind in zip(*(samples(time, settings) for time in range(TIMES + 1)), strict=True):
             held = []
             for time, values in enumerate(kind):
                 self.watch.doing, self.watch.refused, self.since = impl.hook, False, perf_counter()
@@ -248,8 +250,10 @@ _USES: Final[Mapping[str, Callable[[Any], Any]]] = {
 # The made-up values
 
 
-def samples(time: int = 0) -> Iterator[Mapping[str, Any]]:
+def samples(time: int = 0, settings: Mapping[str, Any] | None = None) -> Iterator[Mapping[str, Any]]:
     """The arguments of hooks by their names: an ordinary request, one with tools that streams, and a large one.
+
+    `settings` are the profile's, by plugin name.
 
     Their texts are others each `time`, so that no answer that was kept hides what it took.
     """
@@ -272,21 +276,27 @@ def samples(time: int = 0) -> Iterator[Mapping[str, Any]]:
     ]
     long = [{"role": "user", "content": f"Line {time} of a log says nothing of note.\n" * 2_500}]
     request = ChatRequest(id="rehearsal", model="auto", messages=ask)
-    yield _values(request, Features(prompt_tokens=12, session="s"), few)
+    told = settings or {}
+    yield _values(request, Features(prompt_tokens=12, session="s"), few, told)
     needs = Features(prompt_tokens=90, session="s", needs=frozenset({"tools", "vision"}), privacy=Privacy.PRIVATE)
-    yield _values(evolve(request, messages=turns, stream=True, params={"tools": tools}), needs, few)
-    yield _values(evolve(request, messages=long), Features(prompt_tokens=50_000, session="t"), many)
+    yield _values(evolve(request, messages=turns, stream=True, params={"tools": tools}), needs, few, told)
+    yield _values(evolve(request, messages=long), Features(prompt_tokens=50_000, session="t"), many, told)
 
 
-def _values(request: ChatRequest, features: Features, candidates: Sequence[Candidate]) -> Mapping[str, Any]:
+def _values(
+    request: ChatRequest, features: Features, candidates: Sequence[Candidate], settings: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    plan = Plan(request=request, features=features, profile="auto", ranked=tuple(candidates), settings=settings)
     usage = Usage(input_uncached=12, output=7, source="reported")
     first = candidates[0]
     return {
         "request": request,
         "features": features,
         "candidates": tuple(candidates),
-        "plan": Plan(request=request, features=features, profile="auto", ranked=tuple(candidates)),
-        "attempt": Attempt(request=request, features=features, candidate=first, number=1, started=perf_counter()),
+        "plan": plan,
+        "attempt": Attempt(
+            request=request, features=features, candidate=first, number=1, started=perf_counter(), plan=plan
+        ),
         "opening": Opening(text="Because its pivot is the smallest.", complete=not request.stream),
         "failure": Failure(kind=FailureKind.SERVER, message="500", status=500),
         "usage": usage,

@@ -378,12 +378,16 @@ def config_schema(as_json: bool) -> None:
     from routerpool.hooks.loading import installed
 
     sections: dict[str, type | None] = {}
+    profiles: dict[str, type] = {}
     for name, offer in installed().items():
         try:
-            sections[name] = getattr(offer.load(), "Config", None)
+            plugin = offer.load()
+            sections[name] = getattr(plugin, "Config", None)
+            if hasattr(plugin, "ProfileConfig"):
+                profiles[name] = plugin.ProfileConfig
         except Exception as error:
             click.echo(f"routerpool: {name} is left out, it fails to import: {error}", err=True)
-    show(schema(plugins=sections), True, tuple)
+    show(schema(plugins=sections, profiles=profiles), True, tuple)
     del as_json  # it is JSON in any case
 
 

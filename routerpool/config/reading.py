@@ -21,7 +21,7 @@ from dotenv import dotenv_values
 
 from routerpool.config.document import Document, KeyPath, Problems, expand, parse, read
 from routerpool.config.schema import Describer
-from routerpool.config.sections import BUILT_IN_PROFILES, NAME, ApiKey, Config, PluginEntry, Plugins
+from routerpool.config.sections import BUILT_IN_PROFILES, NAME, ApiKey, Config, PluginEntry, Plugins, Profile
 from routerpool.config.structure import salvaged, structure
 from routerpool.config.words import hidden
 from routerpool.errors import ConfigError, Problem, nearest
@@ -203,10 +203,15 @@ class _Check:
                     self.problems.add((*path, index), f"has the name of entry [{other}]; give each key its own")
 
 
-def schema(config_cls: type = Config, plugins: Mapping[str, type | None] | None = None) -> dict[str, Any]:
+def schema(
+    config_cls: type = Config,
+    plugins: Mapping[str, type | None] | None = None,
+    profiles: Mapping[str, type] | None = None,
+) -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of the file, for editors; `plugins` maps each installed plugin to its `Config`.
 
     An entry under a plugin's name is that plugin's section; under any other name it must say which plugin it uses.
+    `profiles` maps those that have one to their `ProfileConfig`.
     """
     describer = Describer()
     root = describer.section(config_cls)
@@ -236,6 +241,9 @@ def schema(config_cls: type = Config, plugins: Mapping[str, type | None] | None 
         "propertyNames": NAME.to_schema(),
         "additionalProperties": {"$ref": "#/$defs/plugin"},
     }
+    if profiles:
+        settings = describer.definitions[f"{Profile.__module__}.{Profile.__qualname__}"]["properties"]["settings"]
+        settings["properties"] = {name: describer.section(cls) for name, cls in profiles.items()}
     del root["properties"]["plugins"]["items"], root["properties"]["plugins"]["default"]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -285,6 +285,9 @@ class Profile:
     )
     buffer: bool = field(default=False, metadata={"help": "Whether a stream is held until it is whole and judged"})
     exact: Literal["strict", "first"] | None = field(default=None, metadata={"help": "Instead of the general exact"})
+    settings: dict[str, Any] = field(
+        factory=dict, metadata={"help": "What plugins do otherwise in this profile, by their names in `plugins`"}
+    )
 
     def __attrs_post_init__(self) -> None:
         if self.cost == "budget" and self.budget_usd is None:

@@ -280,6 +280,7 @@ class Planner:
             scores=ranking.scores,
             opinions=ranking.opinions,
             pinned=ranking.pinned,
+            settings=selection.profile.settings,
         )
 
     async def _opinions(

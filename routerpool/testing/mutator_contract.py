@@ -9,6 +9,8 @@ from copy import deepcopy
 from itertools import product
 from typing import Any, ClassVar, NamedTuple
 
+from attrs import evolve
+
 from routerpool.testing.routers import make_router
 from routerpool.testing.strategy_contract import ODD_CANDIDATES, ODD_REQUESTS
 from routerpool.types import Attempt, ChatRequest
@@ -56,7 +58,9 @@ class MutatorContract:
                     return answer or request
 
                 found = []
-                for attempt in self.attempts():
+                settings = router.config.profiles["auto"].settings
+                for made in self.attempts():
+                    attempt = evolve(made, plan=evolve(made.plan, settings=settings))
                     before = deepcopy(attempt.request)
                     once = await ask(attempt.request, attempt)
                     assert attempt.request == before, "others read the same request: answer with attrs.evolve"

@@ -9,6 +9,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from routerpool.config.reading import from_mapping
+from routerpool.hooks.declarations import with_settings
 from routerpool.hooks.loading import Installed, Instance, installed, make
 from routerpool.hookspecs import PROJECT, hookimpl
 from routerpool.router import Router
@@ -71,6 +72,7 @@ def make_router(
     if any(entry.use not in known for entry in parsed.plugins):
         known = {**installed(), **known}
     instances = make(parsed.plugins, problems, known)
+    parsed = with_settings(parsed, instances, problems)
     problems.raise_if_any()
     if witness is not None:
         instances.append(Instance("witness", witness, "witness"))
