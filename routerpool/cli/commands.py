@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -100,11 +101,21 @@ def serve_command(
 
     def ready(served: Router, url: str) -> None:
         show(_ready(served, url), as_json, _welcome)
+        if not as_json:
+            threading.Thread(target=_tell_what_is_off, args=(served,), daemon=True).start()
 
     if count > 1:
         several.supervise(router, count, host, port, load=load, ready=ready)
     else:
         standalone.serve(router, host, port, load=load, ready=ready)
+
+
+def _tell_what_is_off(router: Router) -> None:
+    """Say beside the requests which keys are set whose providers the configuration leaves off."""
+    from routerpool.cli.preflight import left_off
+
+    for line in left_off(router.config):
+        click.echo(terminal.printable(f"  {line}"))
 
 
 def _console(log_format: str) -> Callable[[], Console] | None:
@@ -345,7 +356,11 @@ def config_group() -> None:
 @json_option
 @click.pass_context
 def config_check(ctx: click.Context, target: Target, as_json: bool) -> None:
-    """Name everything that is wrong with the configuration; exit code 2 if anything is."""
+    """Name everything that is wrong with the configuration (exit code 2), or with this machine for it (exit code 1)."""
+    import asyncio
+
+    from routerpool.types import Level
+
     try:
         router, _ = target.router()
     except ConfigError as error:
@@ -355,17 +370,34 @@ def config_check(ctx: click.Context, target: Target, as_json: bool) -> None:
         show({"file": error.file, "ok": False, "problems": problems}, True, tuple)
         ctx.exit(2)
     path = router.config.path
+    found = [r for r in asyncio.run(_preflight(router)) if r.level is Level.ERROR]
     told = {
         "file": None if path is None else str(path),
-        "ok": True,
-        "problems": [],
+        "ok": not found,
+        "problems": [{"path": r.subject, "line": None, "message": f"{r.text}; {r.cure}"} for r in found],
         "plugins": list(router.hooks.instances),
         "providers": list(router.providers),
     }
     show(told, as_json, _checked)
+    if found:
+        ctx.exit(1)
+
+
+async def _preflight(router: Router) -> list[Report]:
+    """What serving needs of this machine, beside a configuration without mistakes."""
+    from routerpool.cli.preflight import preflight
+
+    try:
+        return await preflight(router, listening=True)
+    finally:
+        await router.store.close()
 
 
 def _checked(told: Mapping[str, Any]) -> Iterable[str]:
+    for problem in told["problems"]:
+        yield terminal.printable(f"{problem['path']}: {problem['message']}")
+    if told["problems"]:
+        return
     many = f"{len(told['plugins'])} plugins, {len(told['providers'])} of them providers"
     yield f"{told['file'] or 'no configuration file, what is found here is used'}: no mistakes, {many}"
 

@@ -13,6 +13,7 @@ from time import perf_counter
 import aiohttp
 from yarl import URL
 
+from routerpool.cli.preflight import left_off, preflight
 from routerpool.protocols import Provider
 from routerpool.providers.failures import failure_of_exception
 from routerpool.providers.openai import OpenAIProvider
@@ -28,7 +29,7 @@ REFUSED = (401, 403)
 
 async def examine(router: Router, *, network: bool = False) -> list[Report]:
     """All findings about this router, which is not started yet; it is closed again before this returns."""
-    reports = [_origin(router)]
+    reports = [_origin(router), *await preflight(router)]
     providers = [provider for provider in router.providers.values() if isinstance(provider, OpenAIProvider)]
     asked = [provider for provider in providers if _may_be_asked(provider, network)]
     if network:
@@ -41,10 +42,16 @@ async def examine(router: Router, *, network: bool = False) -> list[Report]:
             reached = await asyncio.gather(*(_reach(router, provider, session) for provider in asked))
         reports += await router.check(network=False)
         await router.store.close()
+    reports += [_off(line) for line in left_off(router.config)]
     told = set(router.catalog.silent) | {
         name for name, provider in router.providers.items() if _checks_itself(provider)
     }
     return [*reports, *(r for r in reached if r.level is not Level.WARNING or r.subject not in told)]
+
+
+def _off(line: str) -> Report:
+    text, _, cure = line.partition(": ")
+    return Report(level=Level.NOTE, text=text, cure=cure, subject="plugins")
 
 
 def _checks_itself(provider: Provider) -> bool:

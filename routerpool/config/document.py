@@ -101,6 +101,8 @@ class Document:
     tree: dict[str, Any] = field(factory=dict, repr=False)
     lines: Mapping[KeyPath, int] = field(factory=dict, repr=False)
     file: str = "routerpool.yaml"
+    folder: Path | None = None
+    """What relative paths in it are relative to; the working folder without one."""
 
     def line(self, path: KeyPath) -> int | None:
         """The line of this path, or of the nearest one above it that the file holds."""

@@ -29,6 +29,7 @@ from routerpool.errors import ConfigError, Problem, nearest
 __all__ = ["find", "from_mapping", "load", "schema"]
 
 FILE: Final = "routerpool.yaml"
+_RELATIVE: Final = re.compile(r"^(sqlite(?:\+[a-z0-9_]+)?:///)(?![/~?]|:memory:|file:)(.+)", re.DOTALL)
 _HOME_IN_URL: Final = re.compile(r"^([a-z0-9+_]+:///)~(?=/)")
 
 
@@ -56,6 +57,8 @@ def load(
         document = parse(text, FILE if found is None else str(found))
     else:
         document = Document(file=FILE) if found is None else read(found)
+    if found is not None:
+        document = evolve(document, folder=found.parent)
     return _configured(document, merged, found)
 
 
@@ -119,7 +122,7 @@ def _configured(document: Document, env: Mapping[str, str], path: Path | None) -
         config,
         plugins=Plugins(evolve(entry, line=document.line(("plugins", entry.name))) for entry in config.plugins),
         profiles={**BUILT_IN_PROFILES, **config.profiles},
-        store=_store(config.store, env, problems),
+        store=_store(config.store, env, problems, document.folder),
         path=path,
         env=env,
     )
@@ -135,7 +138,10 @@ def _switched_off(tree: Mapping[str, Any]) -> frozenset[KeyPath]:
     )
 
 
-def _store(url: str, env: Mapping[str, str], problems: Problems) -> str:
+def _store(url: str, env: Mapping[str, str], problems: Problems, folder: Path | None) -> str:
+    relative = _RELATIVE.match(url)
+    if relative is not None and folder is not None:
+        return f"{relative[1]}{(folder / relative[2]).absolute().as_posix()}"
     match = _HOME_IN_URL.match(url)
     if match is None:
         return url

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from enum import Enum
 from functools import lru_cache, partial
 from pathlib import Path
@@ -95,9 +96,13 @@ def _text(value: Any) -> str:
     raise ValueError
 
 
+FOLDER: Final[ContextVar[Path | None]] = ContextVar("folder", default=None)
+"""What relative paths are relative to while a document is structured."""
+
+
 def _path(value: Any) -> Path:
     try:
-        return Path(_text(value)).expanduser()
+        return (FOLDER.get() or Path()) / Path(_text(value)).expanduser()
     except RuntimeError as error:  # `~somebody` who does not exist here
         raise ValueError from error
 

@@ -40,7 +40,7 @@ from cattrs import (
 from cattrs.gen import make_dict_structure_fn
 
 from routerpool.config.document import UNSET, KeyPath, Problems, looks_secret
-from routerpool.config.scalars import SCALARS, choice, is_enum, read_scalar
+from routerpool.config.scalars import FOLDER, SCALARS, choice, is_enum, read_scalar
 from routerpool.config.words import (
     Pattern,
     Range,
@@ -97,12 +97,15 @@ def structure(tree: Any, cls: type[T], path: KeyPath, problems: Problems) -> T |
     that a field's annotation is not one that a configuration can hold.
     """
     hook = converter.get_structure_hook(cls)
+    within = FOLDER.set(problems.document.folder)
     try:
         made: T = hook(tree, cls)
     except Exception as error:
         for fault in _faults(error, tree, path):
             problems.add(fault.path, fault.message, at=fault.at)
         return None
+    finally:
+        FOLDER.reset(within)
     return made
 
 

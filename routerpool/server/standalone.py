@@ -25,7 +25,7 @@ from routerpool.router import Router
 from routerpool.server.access import is_loopback
 from routerpool.server.app import Server
 
-__all__ = ["ListenError", "bind", "check_exposure", "serve", "serve_socket", "url_of"]
+__all__ = ["ListenError", "bind", "certificate", "check_exposure", "serve", "serve_socket", "url_of"]
 
 log = logging.getLogger("routerpool.standalone")
 
@@ -134,7 +134,7 @@ async def _serve(
     control: WorkerControl | None,
 ) -> None:
     config = router.config.server
-    tls = _tls(config)
+    tls = certificate(config)
     app = web.Application()
     server = Server(router, load=load, control=control)
     server.reloaded.append(lambda new: _read_certificate(tls, new.config.server))
@@ -269,7 +269,8 @@ class WorkerControl:
         self.tell({"do": "ready"})
 
 
-def _tls(config: ServerConfig) -> ssl.SSLContext | None:
+def certificate(config: ServerConfig) -> ssl.SSLContext | None:
+    """What TLS is served with, if at all; a ConfigError where the certificate or its key cannot be read."""
     if config.tls is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -171,3 +171,32 @@ def test_an_env_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match=r"\.env: cannot be read; check its rights, and save it as UTF-8"):
         load(tmp_path / "routerpool.yaml", env={})
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("sqlite:///router.db", "sqlite:///{folder}/router.db"),
+        ("sqlite:///data/router.db?timeout=5", "sqlite:///{folder}/data/router.db?timeout=5"),
+        ("sqlite:////var/router.db", "sqlite:////var/router.db"),
+        ("sqlite:///:memory:", "sqlite:///:memory:"),
+        ("sqlite://", "sqlite://"),
+        ("postgresql:///pool", "postgresql:///pool"),
+    ],
+)
+def test_a_relative_store_lies_beside_the_configuration(written: str, meant: str, tmp_path: Path) -> None:
+    file = tmp_path / "routerpool.yaml"
+    file.write_text(f"store: {written!r}\n")
+    config, problems = load(file)
+    assert problems.found == []
+    assert config.store == meant.replace("{folder}", f"/{tmp_path.as_posix().lstrip('/')}")
+
+
+@pytest.mark.parametrize("name", ["cert.pem", "tls/cert.pem"])
+def test_a_relative_path_lies_beside_the_configuration(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "routerpool.yaml"
+    file.write_text(f"server: {{tls: {{cert: {name}, key: /etc/key.pem}}}}\n")
+    config, _ = load(file)
+    assert config.server.tls is not None
+    assert config.server.tls.cert == tmp_path / name
+    assert config.server.tls.key == Path("/etc/key.pem")
