@@ -66,6 +66,7 @@ CODES: Mapping[str, Code] = {
     "no_candidate": Code(503, "api_error", "every candidate is vetoed; `vetoes` says why"),
     "attempts_exhausted": Code(503, "api_error", "every attempt failed; `attempts` says how"),
     "plugin_required": Code(503, "api_error", "a required plugin failed, so the request is refused"),
+    "session_table_full": Code(503, "api_error", "the class of one more conversation could not be remembered"),
     "shutting_down": Code(503, "api_error", "the server is draining"),
     "budget_exhausted": Code(504, "api_error", "limits.budget_seconds passed before an answer began"),
 }

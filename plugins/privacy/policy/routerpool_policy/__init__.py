@@ -30,6 +30,7 @@ from routerpool import (
     Privacy,
     Probe,
     Report,
+    RequestError,
     Veto,
     hookimpl,
 )
@@ -38,7 +39,7 @@ from routerpool.privacy import may_see
 from routerpool.store import StoreError
 from routerpool.wire import session_of
 from routerpool_policy.rules import Rule, Rules
-from routerpool_policy.sessions import DAY, Sessions, StoredSessions, shared_sessions
+from routerpool_policy.sessions import DAY, Full, Sessions, StoredSessions, named, shared_sessions
 
 if TYPE_CHECKING:
     import click
@@ -104,7 +105,14 @@ class PolicyConfig:
         default=7.0, metadata={"help": "How long a conversation's class is remembered after its last request"}
     )
     keep_sessions: Annotated[int, Range(least=1, most=1_000_000)] = field(
-        default=20_000, metadata={"help": "How many conversations above the default class are remembered"}
+        default=50_000,
+        metadata={"help": "How many conversations above the default class are remembered; a new one more is refused"},
+    )
+    keep_sessions_per_caller: Annotated[int, Range(least=1, most=1_000_000)] | None = field(
+        default=None,
+        metadata={
+            "help": "How many of them may be one caller's (default: a quarter; all where there is one key at most)"
+        },
     )
 
 
@@ -121,7 +129,11 @@ class Policy:
         self.problem: str | None = None
         self._rules = Rules(self.config.rules)
         self._limits = {privacy: _Limits.of(self.config, privacy) for privacy in Privacy}
-        self._sessions = Sessions(most=self.config.keep_sessions, seconds=self.config.keep_days * DAY)
+        self._sessions = Sessions(
+            most=self.config.keep_sessions,
+            each=self.config.keep_sessions_per_caller,
+            seconds=self.config.keep_days * DAY,
+        )
         self._floor = Privacy.PUBLIC
         self._news = asyncio.Event()
         self._router: Router | None = None
@@ -136,13 +148,13 @@ class Policy:
         """
         url = router.config.store
         self._router, self._floor = router, router.config.privacy.default
-        most, seconds = self.config.keep_sessions, self.config.keep_days * DAY
-        with shared_sessions(url, most=most, seconds=seconds) as self._sessions:
+        most, each = self.config.keep_sessions, self._each(router.config.server)
+        with shared_sessions(url, most=most, each=each, seconds=self.config.keep_days * DAY) as self._sessions:
             if url in IN_MEMORY:
                 yield
                 return
-            stored = StoredSessions(router.store)
-            self._sessions.merge(await stored.read(most))
+            stored = StoredSessions(router.store, 2 * most)
+            self._sessions.merge(await stored.read())
             task = asyncio.create_task(self._keep(stored))
             try:
                 yield
@@ -150,6 +162,12 @@ class Policy:
                 task.cancel()
                 await asyncio.wait((task,))
                 await self._write(stored)
+
+    def _each(self, server: Any) -> int | None:
+        """How many conversations may be one caller's: nobody is to fill the places of others."""
+        several = len(server.api_keys) + len(server.host_keys) + len(server.admin_keys) > 1
+        usual = max(self.config.keep_sessions // 4, 1) if several else None
+        return usual if self.config.keep_sessions_per_caller is None else self.config.keep_sessions_per_caller
 
     async def _keep(self, stored: StoredSessions) -> None:
         looked = time.time()
@@ -168,27 +186,31 @@ class Policy:
         if not unsaved:
             return
         try:
-            await stored.write(unsaved)
+            left = await stored.write(unsaved)
         except BaseException as error:
             self._sessions.unsaved = {**unsaved, **self._sessions.unsaved}  # for the next try, or the next generation
             if not isinstance(error, StoreError):
                 raise
-            self._failed(error)
+            self._failed(str(error))
+            return
+        self._sessions.unsaved = {**left, **self._sessions.unsaved}
+        if left:
+            self._failed(f"there is no place for {len(left)} more; raise policy.keep_sessions")
         else:
             self.problem = None
 
     async def _read(self, stored: StoredSessions, since: float) -> bool:
         try:
-            self._sessions.merge(await stored.read(self.config.keep_sessions, since))
+            self._sessions.merge(await stored.read(since))
         except StoreError as error:
-            self._failed(error)
+            self._failed(str(error))
             return False
         return True
 
-    def _failed(self, error: StoreError) -> None:
+    def _failed(self, why: str) -> None:
         if self.problem is None:
-            log.error("the classes of conversations are kept in this process only: %s", error)
-        self.problem = str(error)
+            log.error("the classes of conversations are kept in this process only: %s", why)
+        self.problem = why
 
     # How private
 
@@ -222,14 +244,20 @@ class Policy:
         """The conversation has reached this class from now on, also where nobody may answer: trying again in other
         words does not get it through. A plan that is only explained does not come here and leaves no trace.
 
-        What every request of this caller is at least needs no memory.
+        What every request of this caller is at least needs no memory. A class that cannot be remembered is a request
+        that is refused.
         """
         privacy = plan.features.privacy
         if privacy is Privacy.PUBLIC:
             return
-        raised = privacy > max(self._floor, request.caller.privacy)
-        if raised and self._sessions.rise(_session(request, plan.features), privacy):
-            self._news.set()
+        if privacy <= max(self._floor, request.caller.privacy):
+            return
+        try:
+            if self._sessions.rise(_session(request, plan.features), privacy):
+                self._news.set()
+        except Full as full:  # sent now, its next turn could go anywhere
+            cure = "go on in an earlier conversation, or have that raised"
+            raise RequestError("session_table_full", f"{full}; {cure}") from None
 
     # Who may see it
 
@@ -289,7 +317,7 @@ class Policy:
         """How many conversations are remembered in which class, and whether they reach the store."""
         return {
             "sessions": self._sessions.counts(),
-            "evicted": self._sessions.evicted,
+            "refused": self._sessions.refused,
             "rules": len(self._rules),
             "problem": self.problem,
         }
@@ -310,8 +338,8 @@ class Policy:
             if highest > most:
                 text = f"`{name}: {highest.name.lower()}` has no effect: privacy.remote_allows ends before it"
                 yield Report(level=Level.NOTE, text=text, cure="raise privacy.remote_allows, too", subject="policy")
-        if self._sessions.evicted:
-            text = f"the classes of {self._sessions.evicted} conversations were forgotten for want of room"
+        if self._sessions.refused:
+            text = f"{self._sessions.refused} requests were refused, since no more conversations can be remembered"
             yield Report(level=Level.WARNING, text=text, cure="raise policy.keep_sessions", subject="policy")
 
 
@@ -355,7 +383,7 @@ class _Limits:
 
 def _session(request: ChatRequest, features: Features) -> str:
     """The conversation's hash, also where a plugin has answered with features of its own and left it out."""
-    return features.session or session_of(request)
+    return named(request.caller.id, features.session or session_of(request))
 
 
 def _is_named(candidate: Candidate, names: Sequence[str]) -> bool:

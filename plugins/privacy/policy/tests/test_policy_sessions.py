@@ -15,7 +15,7 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from routerpool_policy import Policy
-from routerpool_policy.sessions import Sessions
+from routerpool_policy.sessions import Full, Sessions, StoredSessions, named
 
 from routerpool import (
     Caller,
@@ -280,6 +280,70 @@ def test_a_broken_store_stops_the_start_and_later_only_the_writing(
     asyncio.run(talk())
 
 
+@pytest.mark.parametrize("store", ["sqlite://", "sqlite:///{}/r.db"], ids=["memory", "file"])
+def test_no_conversation_is_sent_whose_class_cannot_be_remembered(tmp_path: Path, store: str) -> None:
+    async def talk() -> None:
+        async with Upstream() as up, routed(up, {"keep_sessions": 3}, store=store.format(tmp_path)) as router:
+            for session in "abc":
+                assert await turn(router, session=session, **SECRET) == "home"
+            with pytest.raises(RequestError, match="raise") as refused:
+                await turn(router, session="d", **SECRET)
+            assert (refused.value.code, refused.value.status) == ("session_table_full", 503)
+            assert up.seen("home").chat == 3
+            assert await turn(router, session="d") == "far", "what is public needs no place"
+            for session in "abc":
+                assert await turn(router, session=session) == "home"
+            policy = router.hooks.instances["policy"].plugin
+            assert policy.status()["refused"] == 1
+            assert "raise policy.keep_sessions" in [report.cure for report in await router.check()]
+
+    asyncio.run(talk())
+
+
+def test_a_key_that_fills_its_places_takes_none_of_anothers(tmp_path: Path) -> None:
+    names = ("ann", "bob")
+    server = {"api_keys": [{"name": name, "sha256": str(number) * 64} for number, name in enumerate(names)]}
+
+    async def said(router: Router, caller: str, session: str, **hints: Any) -> int:
+        body = {"messages": [{"role": "user", "content": "x"}], "router": {"session": session, **hints}}
+        try:
+            await router.chat(body, Caller(id=caller))
+        except RequestError as error:
+            return error.status
+        return 200
+
+    async def talk() -> None:
+        async with Upstream() as up, routed(up, {"keep_sessions": 8}, server=server) as router:
+            assert [await said(router, "ann", f"{number}", **SECRET) for number in range(4)] == [200, 200, 503, 503]
+            assert [await said(router, "bob", f"{number}", **SECRET) for number in range(2)] == [200, 200]
+            for caller in names:
+                assert [await said(router, caller, f"{number}") for number in range(2)] == [200, 200]
+            assert up.seen("far").chat == 0
+
+    asyncio.run(talk())
+
+
+def test_the_table_holds_no_more_rows_than_it_may_and_what_is_left_over_stays_known(tmp_path: Path) -> None:
+    """Several processes may each let some in at the same moment; here, one of them has let in too many."""
+
+    async def talk() -> None:
+        async with Upstream() as up, routed(up, {"keep_sessions": 2}, store=f"sqlite:///{tmp_path}/r.db") as router:
+            policy = router.hooks.instances["policy"].plugin
+            policy._sessions.most = 9
+            for number in range(6):
+                assert await turn(router, session=f"{number}", **SECRET) == "home"
+            await until(lambda: policy.problem is not None)
+            assert len(stored(tmp_path / "r.db")) == 4
+            assert "raise policy.keep_sessions" in policy.problem
+            for number in range(6):
+                assert await turn(router, session=f"{number}") == "home"
+            kept = StoredSessions(router.store, 100)
+            assert await kept.write(policy._sessions.taken()) == {}
+            assert len(await kept.read()) == 6
+
+    asyncio.run(talk())
+
+
 def test_nothing_is_stored_for_what_is_as_public_as_everything_else(tmp_path: Path) -> None:
     path = tmp_path / "r.db"
 
@@ -316,14 +380,40 @@ def test_a_class_is_forgotten_only_when_its_time_is_over() -> None:
     assert sessions.counts() == {}
 
 
-def test_a_full_memory_forgets_what_was_used_longest_ago_and_counts_it() -> None:
-    sessions = Sessions(most=2, seconds=10, clock=Clock())
-    for name in "aba":
-        sessions.rise(name, Privacy.SECRET)
-    sessions.rise("c", Privacy.PRIVATE)
-    assert {name: sessions.privacy(name).name for name in "abc"} == {"a": "SECRET", "b": "PUBLIC", "c": "PRIVATE"}
-    assert sessions.evicted == 1
-    assert len(sessions) == 2
+def test_a_full_memory_forgets_nothing_and_lets_nobody_in_before_a_time_is_over() -> None:
+    clock = Clock()
+    sessions = Sessions(most=2, seconds=10, clock=clock)
+    sessions.rise("a", Privacy.SECRET)
+    clock.now = 5
+    sessions.rise("b", Privacy.SECRET)
+    with pytest.raises(Full, match=r"2 conversations are remembered, .* policy\.keep_sessions allows"):
+        sessions.rise("c", Privacy.PRIVATE)
+    assert sessions.privacy("c") is Privacy.PUBLIC
+    assert not sessions.rise("b", Privacy.PRIVATE), "one that is known goes on"
+    assert (sessions.privacy("a"), sessions.privacy("b"), sessions.refused) == (Privacy.SECRET, Privacy.SECRET, 1)
+    clock.now = 10
+    assert sessions.rise("c", Privacy.PRIVATE)
+    assert sessions.counts() == {"secret": 1, "private": 1}
+
+
+def test_one_callers_conversations_take_no_place_of_anothers() -> None:
+    clock = Clock()
+    sessions = Sessions(most=10, each=2, seconds=10, clock=clock)
+    for name in "ab":
+        sessions.rise(named("ann", name), Privacy.SECRET)
+    with pytest.raises(Full, match=r"2 .* policy\.keep_sessions_per_caller"):
+        sessions.rise(named("ann", "c"), Privacy.SECRET)
+    assert sessions.rise(named("bob", "c"), Privacy.SECRET)
+    clock.now = 10
+    assert sessions.rise(named("ann", "c"), Privacy.SECRET)
+
+
+def test_what_others_have_promised_to_remember_is_taken_over_beyond_all_bounds() -> None:
+    sessions = Sessions(most=2, each=1, seconds=10, clock=Clock())
+    sessions.rise("mine", Privacy.SECRET)
+    sessions.merge(dict.fromkeys("abcd", (Privacy.SECRET, 3.0)))
+    assert sessions.counts() == {"secret": 5}
+    assert list(sessions.taken()) == ["mine"], "and nothing that is unsaved is lost over it"
 
 
 ACTIONS = st.one_of(
@@ -355,6 +445,8 @@ def test_a_class_only_rises_while_it_is_remembered(actions: list[Any]) -> None:
         for name in "abc":
             privacy, until = model.get(name, (Privacy.PUBLIC, 0.0))
             assert sessions.privacy(name) is (privacy if until > clock.now else Privacy.PUBLIC)
+        sessions.merge({})
+        assert len(sessions) == sum(until > clock.now for _, until in model.values())
 
 
 def test_the_server_shows_how_many_conversations_are_of_which_class() -> None:
@@ -366,7 +458,7 @@ def test_the_server_shows_how_many_conversations_are_of_which_class() -> None:
 
     told = asyncio.run(ask())
     [policy] = [plugin["status"] for plugin in told["plugins"] if plugin["name"] == "policy"]
-    assert policy == {"sessions": {"secret": 1}, "evicted": 0, "rules": 0, "problem": None}
+    assert policy == {"sessions": {"secret": 1}, "refused": 0, "rules": 0, "problem": None}
 
 
 def test_real_workers_share_what_they_know(tmp_path: Path) -> None:
