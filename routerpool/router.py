@@ -183,14 +183,16 @@ class Router:
         *,
         headers: Headers = (),
         seconds: float | None = None,
+        claims: bool = False,
     ) -> Handover:
         """Decide who answers a body, and leave the forwarding to the host, which must `report` how it went.
 
         The first candidate's reservations are taken, and given back by the report, or after `seconds`
-        (`limits.report_seconds`). A plan that leaves nobody, and a body that is blocked, is a RequestError.
+        (`limits.report_seconds`). A plan that leaves nobody, and a body that is blocked, is a RequestError. `claims` is
+        for those who hand it on to another process: see `Attempt.claimed`.
         """
         request = body if isinstance(body, ChatRequest) else self.request(body, caller, headers=headers)
-        handover = Handover(request, self.handovers.seconds if seconds is None else seconds)
+        handover = Handover(request, self.handovers.seconds if seconds is None else seconds, claims=claims)
         await self.handovers.begin(handover, self._handed_over(handover))
         return handover
 

@@ -384,8 +384,9 @@ class Plan:
 class Attempt:
     """One upstream request. `number` counts from 1; `started` is `time.perf_counter()` seconds.
 
-    `plan` is the decision that it comes from. `notes` is where a plugin keeps, under its own name, what it wants to
-    find again in a later hook of the same attempt; nobody else reads it.
+    `plan` is the decision that it comes from. `claimed` is true where another process sends it and tells how it goes:
+    its word may be wrong, so nothing that lasts is to be learned from it. `notes` is where a plugin keeps, under its
+    own name, what it wants to find again in a later hook of the same attempt; nobody else reads it.
     """
 
     request: ChatRequest
@@ -394,6 +395,7 @@ class Attempt:
     number: int
     started: float
     plan: Plan = field(repr=False)
+    claimed: bool = False
     notes: dict[str, Any] = field(factory=dict, eq=False, repr=False)
 
     @plan.default

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMMANDS",
+    "ClientError",
     "Connection",
     "Target",
     "config_options",

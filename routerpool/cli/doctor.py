@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from time import perf_counter
 
 import aiohttp
 from yarl import URL
 
+from routerpool.cli.client import ClientError, Target, connected
 from routerpool.cli.preflight import left_off, preflight
+from routerpool.engine.overview import unprotected
 from routerpool.protocols import Provider
 from routerpool.providers.failures import failure_of_exception
 from routerpool.providers.openai import OpenAIProvider
@@ -27,9 +30,14 @@ REACH_SECONDS = 5.0
 REFUSED = (401, 403)
 
 
-async def examine(router: Router, *, network: bool = False) -> list[Report]:
-    """All findings about this router, which is not started yet; it is closed again before this returns."""
+async def examine(router: Router, *, network: bool = False, target: Target | None = None) -> list[Report]:
+    """All findings about this router, which is not started yet; it is closed again before this returns.
+
+    `target` is the server that runs, where one does: what has been switched off there is told as well.
+    """
     reports = [_origin(router), *await preflight(router)]
+    if target is not None:
+        reports += await _running(target)
     providers = [provider for provider in router.providers.values() if isinstance(provider, OpenAIProvider)]
     asked = [provider for provider in providers if _may_be_asked(provider, network)]
     if network:
@@ -52,6 +60,15 @@ async def examine(router: Router, *, network: bool = False) -> list[Report]:
 def _off(line: str) -> Report:
     text, _, cure = line.partition(": ")
     return Report(level=Level.NOTE, text=text, cure=cure, subject="plugins")
+
+
+async def _running(target: Target) -> list[Report]:
+    """What the running server lacks, where there is one and it lets us look."""
+    with suppress(ClientError, TimeoutError):
+        async with asyncio.timeout(REACH_SECONDS), connected(target) as connection:
+            told = await connection.get("/v1/router/status")
+            return [unprotected(str(name)) for name in told.get("unprotected", ())]
+    return []
 
 
 def _checks_itself(provider: Provider) -> bool:

@@ -112,6 +112,8 @@ def profiles(document: Mapping[str, Any]) -> Iterator[str]:
 
 def status(document: Mapping[str, Any]) -> Iterator[str]:
     """How things stand: providers, then what plugins tell, then figures."""
+    for name in document.get("unprotected", ()):
+        yield printable(f"WARNING: the required plugin {name} is switched off: requests go on without it")
     for provider in document["providers"]:
         state = provider["idle"] or provider["silent"] or ("" if provider["enabled"] else "switched off")
         place = "local" if provider["local"] else "remote"

@@ -21,7 +21,16 @@ from dotenv import dotenv_values
 
 from routerpool.config.document import Document, KeyPath, Problems, expand, parse, read
 from routerpool.config.schema import Describer
-from routerpool.config.sections import BUILT_IN_PROFILES, NAME, ApiKey, Config, PluginEntry, Plugins, Profile
+from routerpool.config.sections import (
+    BUILT_IN_PROFILES,
+    NAME,
+    ApiKey,
+    Config,
+    PluginEntry,
+    Plugins,
+    Profile,
+    ServerConfig,
+)
 from routerpool.config.structure import salvaged, structure
 from routerpool.config.words import hidden
 from routerpool.errors import ConfigError, Problem, nearest
@@ -30,6 +39,7 @@ __all__ = ["find", "from_mapping", "load", "schema"]
 
 FILE: Final = "routerpool.yaml"
 _RELATIVE: Final = re.compile(r"^(sqlite(?:\+[a-z0-9_]+)?:///)(?![/~?]|:memory:|file:)(.+)", re.DOTALL)
+PLANES: Final = ("api_keys", "host_keys", "admin_keys")
 _HOME_IN_URL: Final = re.compile(r"^([a-z0-9+_]+:///)~(?=/)")
 
 
@@ -166,12 +176,22 @@ class _Check:
         self._profile(("unknown_model",), self.config.unknown_model)
         for alias, aim in self.config.aliases.items():
             self._alias(("aliases", alias), alias, aim)
-        server = self.config.server
-        if "*" in server.allowed_origins and not server.api_keys and not server.allow_unauthenticated:
-            what = "any web page could use and change this router; name the pages, or set server.api_keys"
-            self.problems.add(("server", "allowed_origins"), what)
-        for plane in ("api_keys", "host_keys", "admin_keys"):
+        if self.config.server.keyless:
+            self._keyless(self.config.server)
+        for plane in PLANES:
             self._keys(("server", plane), getattr(self.config.server, plane))
+
+    def _keyless(self, server: ServerConfig) -> None:
+        """Names by which any web page gets in where no key keeps it out."""
+        for origin in {"*", "null"}.intersection(server.allowed_origins):
+            whose = "any web page" if origin == "*" else "any page without an origin of its own, such as a frame,"
+            what = f"{origin!r}: {whose} could use this router; name the pages, or set server.api_keys"
+            self.problems.add(("server", "allowed_origins"), what)
+        if "*" in server.allowed_hosts:
+            what = (
+                "'*': any web page could use this router by a name of its own; name the hosts, or set server.api_keys"
+            )
+            self.problems.add(("server", "allowed_hosts"), what)
 
     def _secret(self, path: KeyPath) -> bool:
         value: Any = self.tree
@@ -202,6 +222,9 @@ class _Check:
     def _keys(self, path: KeyPath, keys: Sequence[ApiKey]) -> None:
         for index, key in enumerate(keys):
             self._profile((*path, index, "profile"), key.profile)
+            for plane in PLANES[: PLANES.index(str(path[-1]))]:
+                if any(other.sha256 == key.sha256 for other in getattr(self.config.server, plane)):
+                    self.problems.add((*path, index), f"is a key of server.{plane}, too; whom it is for must be plain")
             for other, earlier in enumerate(keys[:index]):
                 if earlier.sha256 == key.sha256:
                     self.problems.add((*path, index), f"is the same key as entry [{other}]; remove one of them")

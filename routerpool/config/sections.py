@@ -158,6 +158,11 @@ class ServerConfig:
         default=30.0, metadata={"help": "How long running answers may go on when the server stops"}
     )
 
+    @property
+    def keyless(self) -> bool:
+        """Whether nobody is asked for a key."""
+        return not (self.api_keys or self.host_keys or self.admin_keys)
+
 
 @frozen(kw_only=True)
 class LimitsConfig:

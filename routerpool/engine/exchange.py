@@ -247,7 +247,7 @@ class Exchange:
         return Failure(kind=kind, message=f"{self.provider.name} {words}")
 
     async def _judge(self, opening: Opening) -> Failure | None:
-        if opening.tool_calls and "tools" not in self.candidate.model.capabilities:
+        if opening.tool_calls and "tools" not in self.candidate.model.capabilities and not self.attempt.claimed:
             self.journey.services.learn(self.candidate, "tools", True)
         failure: Failure | None = await self.hooks.first("judge", self.attempt, opening)
         return failure
@@ -271,7 +271,7 @@ class Exchange:
         self.journey.usage = usage
         self.journey.outcome = Outcome.ANSWERED
         refusals = self.journey.services.refusals
-        if refusals.counts:
+        if refusals.counts and not self.attempt.claimed:
             refusals.answered(self.candidate)
         if self.hooks.impls["on_success"]:
             await self.hooks.collect("on_success", self.attempt, usage)

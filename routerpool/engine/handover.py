@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from secrets import token_hex
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from routerpool.providers.replies import ReadReply
 from routerpool.types import (
     Answer,
     Attempt,
+    Caller,
     Candidate,
     ChatRequest,
     Failure,
@@ -107,15 +109,18 @@ class Handover(Sink):
     """A request in a host's hands. `assignment` is the attempt to make now, to be reported within `seconds`.
 
     It is None when all is over; then `answer` holds what the client gets where the router knows it (a canned answer,
-    or a reported one after all plugins), and `error` what it is told when nobody is left.
+    or a reported one after all plugins), and `error` what it is told when nobody is left. `claims` says that the host
+    is another process, whose word is not taken for what was seen; it reports by the `token`, which nobody can guess.
     """
 
     plan: Plan
     """Who is asked, as soon as it has begun."""
 
-    def __init__(self, request: ChatRequest, seconds: float) -> None:
+    def __init__(self, request: ChatRequest, seconds: float, *, claims: bool = False) -> None:
         self.request = request
         self.seconds = seconds
+        self.claims = claims
+        self.token = token_hex(24)
         self.assignment: Assignment | None = None
         self.answer: Answer | None = None
         self.error: RequestError | None = None
@@ -129,7 +134,7 @@ class Handover(Sink):
 
     @property
     def id(self) -> str:
-        """The decision's id, which is the request's."""
+        """The decision's id, which is the request's and no secret."""
         return self.request.id
 
     @property
@@ -233,6 +238,8 @@ class HostsExchange(Exchange):
         sink = journey.sink
         assert isinstance(sink, Handover)  # noqa: S101 - for the type checker: see `Handovers.begin`
         self.handover = sink
+        if sink.claims:
+            self.attempt = evolve(attempt, claimed=True)
 
     async def run(self, request: ChatRequest) -> Failure | None:
         """Have the host send `request`; the failure that it reports, or None when all is over."""
@@ -308,16 +315,20 @@ class Handovers:
         if len(self._open) >= self.most:
             message = f"{len(self._open)} plans wait for their reports, and no more are allowed"
             raise RequestError("request_queue_full", message, retry_after=1.0)
-        self._open[handover.id] = handover
+        self._open[handover.token] = handover
         try:
             yield
         finally:
             self.released += handover.expired
-            del self._open[handover.id]
+            del self._open[handover.token]
 
-    def find(self, decision: str) -> Handover | None:
-        """The open handover with this id."""
-        return self._open.get(decision)
+    def find(self, token: str, caller: Caller) -> Handover | None:
+        """The open handover with this token, where it is this caller's."""
+        handover = self._open.get(token)
+        if handover is None:
+            return None
+        mine = handover.request.caller
+        return handover if (mine.id, mine.plane) == (caller.id, caller.plane) else None
 
     async def idle(self) -> None:
         """Wait until all that are open have ended."""

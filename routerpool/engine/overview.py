@@ -18,7 +18,7 @@ from routerpool.store import Store
 from routerpool.types import Level, Probe, Report
 from routerpool.wire.json import dumps
 
-__all__ = ["Overview"]
+__all__ = ["Overview", "unprotected"]
 
 TOLD_OF_A_PROFILE = ("description", "cost", "privacy", "tier", "models", "providers")
 
@@ -73,6 +73,7 @@ class Overview:
             "refusals": self.services.refusals.counts,
             "decisions": self.handovers.status(),
             "store": self.store.status(),
+            "unprotected": hooks.unprotected,
             "notes": self.notes,
         }
 
@@ -91,6 +92,7 @@ class Overview:
         """What `doctor` tells: every plugin's findings, and what the core sees itself."""
         hooks = self.services.hooks
         reports = [Report(level=Level.NOTE, text=note, subject="start") for note in self.notes]
+        reports += map(unprotected, hooks.unprotected)
         for impl, answer in await hooks.collect("check", Probe(env=env, network=network)):
             reports += hooks.items(impl, answer, lambda item: isinstance(item, Report), "report")
         for name, reason in self.catalog.silent.items():
@@ -100,6 +102,13 @@ class Overview:
             cure = "set a provider's key, start Ollama, or name plugins in routerpool.yaml"
             reports.append(Report(level=Level.ERROR, text="there is no candidate at all", cure=cure, subject="catalog"))
         return reports
+
+
+def unprotected(name: str) -> Report:
+    """What doctor tells of a required plugin that is switched off."""
+    text = f"the required plugin {name!r} is switched off: requests go on without it"
+    cure = f'PUT /v1/router/plugins/{name} with {{"enabled": true}}, or restart'
+    return Report(level=Level.WARNING, text=text, cure=cure, subject=name)
 
 
 def _answers(impls: tuple[Impl, ...], instance: Instance) -> bool:

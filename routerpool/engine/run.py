@@ -155,8 +155,9 @@ class Run:
         if failure is None:
             return None
         self.journey.tried.append((attempt.candidate, failure))
-        self.services.refusals.note(attempt.candidate, failure)
-        if failure.lacks is not None:
+        if not attempt.claimed:
+            self.services.refusals.note(attempt.candidate, failure)
+        if failure.lacks is not None and not attempt.claimed:
             self.services.learn(attempt.candidate, failure.lacks, False)
         return attempt, failure
 

@@ -108,6 +108,11 @@ class Hooks:
         self._freeze()
         return instance
 
+    @property
+    def unprotected(self) -> list[str]:
+        """The required plugins that are switched off: what they look at goes on without them."""
+        return [name for name, instance in self.instances.items() if instance.required and not instance.enabled]
+
     def _freeze(self) -> None:
         order = {name: index for index, name in enumerate(self.instances)}
         impls: dict[str, tuple[Impl, ...]] = {}

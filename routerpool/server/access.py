@@ -28,6 +28,9 @@ look after the router. A key of a later one opens the earlier ones, too."""
 PLANES: tuple[Plane, ...] = ("open", "user", "host", "admin")
 AN = {"host": "a host's", "admin": "an admin"}
 
+PASSED_ON = ("Forwarded", "X-Forwarded-For", "X-Real-Ip")
+"""Headers by which a proxy says for whom it asks."""
+
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 MANY_NAMES = 64
 LOCAL_NAMES = frozenset({"localhost"})
@@ -37,6 +40,8 @@ class Access:
     """Decides on the matched route's plane and the request's headers, never on a path or a rebuilt URL."""
 
     def __init__(self, config: ServerConfig) -> None:
+        self.open = config.keyless
+        """Whether nobody is asked for a key."""
         self._users = tuple(_caller(key, "user") for key in config.api_keys)
         self._forwarding = tuple(_caller(key, "host") for key in config.host_keys)
         self._admins = tuple(_caller(key, "admin") for key in config.admin_keys)
@@ -47,13 +52,8 @@ class Access:
         self._any_host = "*" in config.allowed_hosts
         self.origins = frozenset(config.allowed_origins)
 
-    @property
-    def open(self) -> bool:
-        """Whether nobody is asked for a key."""
-        return not (self._users or self._forwarding or self._admins)
-
     def check(self, method: str, headers: Mapping[str, str], plane: Plane, *, target: str | None = None) -> Caller:
-        """Who calls; a RequestError says why a request is not let in.
+        """Who calls; a RequestError says why a request is not let in. Without keys, see `check_near` as well.
 
         `target` is the host of the request line, where an absolute URL stands in it; it must be ours as well.
         """
@@ -62,10 +62,31 @@ class Access:
             if target is not None:
                 self._check_host(target)
         if method in WRITES:
-            self._check_origin(headers)
+            self._check_origin(headers, plane)
             if plane != "open":  # nothing that is open takes a body; who asks for a path we lack is told that
                 self._check_type(headers)
+        elif method != "OPTIONS" and not _is_opened(headers):
+            self._check_origin(headers, plane)
         return ANYBODY if plane == "open" else self._identify(headers, plane)
+
+    def check_near(self, remote: str | None, headers: Mapping[str, str]) -> None:
+        """Whether a caller without a key is on this machine, as a host must be; no `remote` is a socket of the system.
+
+        What a proxy has passed on came from anywhere.
+        """
+        if (remote and not is_loopback(remote)) or any(name in headers for name in PASSED_ON):
+            message = "this route is for this machine only, or for a host's key; add one to server.host_keys"
+            raise RequestError("host_only", message)
+
+    def check_release(self, plugin: str, persist: bool) -> None:
+        """Whether an admin may switch a required plugin off: only one with a key, and not for good."""
+        required = f"{plugin!r} is a required plugin"
+        if self.open:
+            cure = "it is switched off with an admin key only, or in the configuration; add one to server.admin_keys"
+            raise RequestError("admin_only", f"{required}; {cure}")
+        if persist:
+            cure = "for good it is switched off in the configuration only, by `required: false` or `enabled: false`"
+            raise RequestError("invalid_request", f"{required}; {cure}", param="persist")
 
     def _check_host(self, host: str) -> None:
         if host in self._good:
@@ -77,13 +98,13 @@ class Access:
         if len(self._good) < MANY_NAMES:
             self._good.add(host)
 
-    def _check_origin(self, headers: Mapping[str, str]) -> None:
+    def _check_origin(self, headers: Mapping[str, str], plane: Plane) -> None:
         origin = headers.get("Origin")
         if origin is None:
             if headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
                 raise RequestError("forbidden_origin", FOREIGN)
             return
-        if origin in self.origins or "*" in self.origins:
+        if (origin in self.origins or "*" in self.origins) and not (self.open and plane in OPEN):
             return
         if origin == "null" or _authority(origin) != headers.get("Host", "").lower():
             raise RequestError("forbidden_origin", FOREIGN)
@@ -135,9 +156,19 @@ def is_loopback(host: str) -> bool:
     if host.lower() in LOCAL_NAMES:
         return True
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
         return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def _is_opened(headers: Mapping[str, str]) -> bool:
+    """Whether somebody has followed a link to us: no page sees what comes of that."""
+    return (
+        headers.get("Sec-Fetch-Mode") == "navigate"
+        and headers.get("Sec-Fetch-Dest") == "document"
+        and "Origin" not in headers
+    )
 
 
 def _caller(key: ApiKey, plane: Literal["user", "host", "admin"]) -> tuple[str, Caller]:

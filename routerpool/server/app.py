@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from routerpool.server.access import Plane
 from routerpool.server.decisions import Decisions
 from routerpool.server.life import ROUTER, Life
 from routerpool.server.plugin_routes import CALLER, Inner
-from routerpool.server.responses import SERVING, HttpSink, Serving, error_response, json_response, read_json
+from routerpool.server.responses import SERVING, SHIELD, HttpSink, Serving, error_response, json_response, read_json
 from routerpool.server.switches import save_switch
 from routerpool.types import Caller, Candidate
 from routerpool.wire.request import new_id
@@ -91,8 +91,8 @@ class Server(Life):
             ("GET", "/v1/router/status", self.status, "admin"),
             ("GET", "/v1/router/models", self.candidates, "user"),
             ("POST", "/v1/router/explain", self.explain, "user"),
-            ("POST", "/v1/router/decide", decisions.decide, "user"),
-            ("POST", "/v1/router/report", decisions.report, "user"),
+            ("POST", "/v1/router/decide", decisions.decide, "host"),
+            ("POST", "/v1/router/report", decisions.report, "host"),
             ("GET", "/v1/router/profiles", self.profiles, "user"),
             ("GET", "/v1/router/plugins", self.plugins, "admin"),
             ("PUT", "/v1/router/plugins/{name}", self.switch, "admin"),
@@ -140,7 +140,10 @@ class Server(Life):
             try:
                 target = request.host if "Host" in headers else None
                 wanted = plane if isinstance(plane, str) else plane()
-                caller = self.generation.access.check(request.method, headers, wanted, target=target)
+                access = self.generation.access
+                caller = access.check(request.method, headers, wanted, target=target)
+                if wanted == "host" and access.open:
+                    access.check_near(request.remote, headers)
                 response = await inner(request, caller)
             except RequestError as error:
                 return error_response(error, cors, tell=self.generation.tell)
@@ -149,7 +152,7 @@ class Server(Life):
             except Exception as error:
                 log.error("%s %s failed: %s", request.method, request.path, locate(error))
                 return error_response(defect(), cors)
-            if cors and not response.prepared:
+            if not response.prepared:
                 response.headers.update(cors)
             return response
 
@@ -159,15 +162,17 @@ class Server(Life):
         """What the sink of a request needs."""
         cors = self._cors(request.headers.get("Origin"))
         serving = self.generation.serving
-        return evolve(serving, extra=cors) if cors else serving
+        return serving if cors is SHIELD else evolve(serving, extra=cors)
 
-    def _cors(self, origin: str | None) -> dict[str, str]:
+    def _cors(self, origin: str | None) -> Mapping[str, str]:
+        """The headers of every answer of ours, and those for pages of a listed origin."""
         if origin is None:
-            return {}
+            return SHIELD
         origins = self.generation.access.origins
         if origin not in origins and "*" not in origins:
-            return {}
+            return SHIELD
         return {
+            **SHIELD,
             "Access-Control-Allow-Origin": origin,
             "Access-Control-Expose-Headers": EXPOSED_HEADERS,
             "Vary": "Origin",
@@ -260,6 +265,8 @@ class Server(Life):
             raise RequestError("invalid_request", message, param="enabled")
         if name not in self.router.hooks.instances:
             raise RequestError("not_found", f"no plugin is called {name!r}; GET /v1/router/plugins lists them")
+        if self.router.hooks.instances[name].required and not enabled:
+            self.generation.access.check_release(name, persist)
         if persist:
             await save_switch(self.router.store, name, enabled)
         self.switch_plugin(name, enabled)
@@ -299,7 +306,7 @@ class Server(Life):
 
     async def missing(self, request: web.Request, caller: Caller) -> web.Response:
         """Every other path under /v1: 501 for what OpenAI has, else 404, and the answer to a browser's preflight."""
-        if request.method == "OPTIONS" and self._cors(request.headers.get("Origin")):
+        if request.method == "OPTIONS" and self._cors(request.headers.get("Origin")) is not SHIELD:
             allowed = {
                 "Access-Control-Allow-Methods": "GET, POST, PUT, DELETE",
                 "Access-Control-Allow-Headers": request.headers.get("Access-Control-Request-Headers", "*"),

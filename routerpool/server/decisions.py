@@ -23,11 +23,13 @@ from routerpool.wire.usage import read_usage
 __all__ = ["Decisions"]
 
 WORKER = re.compile("[0-9]{1,4}")
-"""How a decision's id names the worker that made it."""
+"""How a decision's token names the worker that made it."""
 
+CLAIM_SECONDS = 60.0
+"""The longest wait that is taken from a host's word; a request of our own sees for itself then."""
 
 REPORT_KINDS = ("usage", "failure", "answer", "outcome")
-REPORT_FIELDS = frozenset({"id", "candidate", "first_byte_ms", *REPORT_KINDS})
+REPORT_FIELDS = frozenset({"report_token", "candidate", "first_byte_ms", *REPORT_KINDS})
 FAILURE_FIELDS = frozenset({"kind", "status", "headers", "body", "retry_after", "first_byte_sent"})
 
 
@@ -44,45 +46,47 @@ class Decisions:
         try:
             body = await read_json(request, generation.limit)
             asked = generation.router.request(body, caller, request.headers.items(), request_id=request_id)
-            handover = await generation.router.hand_over(asked)
+            handover = await generation.router.hand_over(asked, claims=True)
         except RequestError as error:
             error.request_id = request_id
             raise
-        return json_response(decided(handover, self._id(handover)))
+        return json_response(decided(handover, self._token(handover)))
 
     async def report(self, request: web.Request, caller: Caller) -> web.Response:
         """`POST /v1/router/report`: how an attempt went that `decide` has asked for; whom to ask next."""
         server = self.server
         body = await read_json(request, server.generation.limit)
-        if not isinstance(body, dict) or not isinstance(body.get("id"), str):
-            raise RequestError("invalid_request", "`id` must be the id that `decide` has given", param="id")
-        decision, _, worker = body["id"].partition("-")
+        if not isinstance(body, dict) or not isinstance(body.get("report_token"), str):
+            raise _wrong("report_token", "must be the `report_token` that `decide` has given")
+        token, _, worker = body["report_token"].partition("-")
         if server.control is not None and WORKER.fullmatch(worker) and int(worker) != server.control.number:
             answer = await server.control.forward(int(worker), request, dumps(body))
             if answer is not None:
                 return answer
         for router in (*server.retiring, server.router):  # a decision ends in the generation in which it was made
-            handover = router.handovers.find(decision)
-            if handover is not None and handover.request.caller.id == caller.id:
-                result, candidate, first_byte_ms = parse_report(body, handover)
-                await router.report(handover, result, candidate=candidate, first_byte_ms=first_byte_ms)
-                return json_response(reported(handover, self._id(handover)))
-        raise RequestError("not_found", f"no decision {body['id'][:80]!a} is open: {HANDOVER_ENDED}", param="id")
+            handover = router.handovers.find(token, caller)
+            if handover is not None:
+                result, first_byte_ms = parse_report(body, handover)
+                await router.report(handover, result, first_byte_ms=first_byte_ms)
+                return json_response(reported(handover))
+        message = f"no decision of yours with this `report_token` is open: {HANDOVER_ENDED}"
+        raise RequestError("not_found", message, param="report_token")
 
-    def _id(self, handover: Handover) -> str:
-        """A decision's id, which also names the worker that made it: only that one can take reports on it."""
+    def _token(self, handover: Handover) -> str:
+        """What a report needs, which also names the worker that made the decision: only that one can take it."""
         control = self.server.control
-        return handover.id if control is None else f"{handover.id}-{control.number}"
+        return handover.token if control is None else f"{handover.token}-{control.number}"
 
 
-def decided(handover: Handover, decision: str) -> dict[str, Any]:
+def decided(handover: Handover, token: str) -> dict[str, Any]:
     """A handed-over plan as JSON values: whom to ask now, the others in order with their terms, and who is ruled out.
 
     What hangs on the request alone (tokens, session, cost) is `explain`'s to tell; a host that forwards has no time.
     """
     features = handover.features
     return {
-        "id": decision,
+        "id": handover.id,
+        "report_token": token,
         **_turn(handover),
         "report_within_seconds": handover.seconds,
         "profile": handover.plan.profile,
@@ -93,9 +97,9 @@ def decided(handover: Handover, decision: str) -> dict[str, Any]:
     }
 
 
-def reported(handover: Handover, decision: str) -> dict[str, Any]:
+def reported(handover: Handover) -> dict[str, Any]:
     """What a report has brought: whom to ask next, or what the client gets."""
-    return {"id": decision, "over": handover.assignment is None, **_turn(handover)}
+    return {"id": handover.id, "over": handover.assignment is None, **_turn(handover)}
 
 
 def _turn(handover: Handover) -> dict[str, Any]:
@@ -122,22 +126,23 @@ def _json(answer: Answer) -> Any:
         return answer.body.decode("utf-8", "replace")
 
 
-def parse_report(body: Mapping[str, Any], handover: Handover) -> tuple[AttemptResult, str | None, float | None]:
-    """What was told, who was asked if somebody else, and when the first byte came; what is wrong is a RequestError."""
+def parse_report(body: Mapping[str, Any], handover: Handover) -> tuple[AttemptResult, float | None]:
+    """What was told of the candidate that was handed out, and when the first byte came; else a RequestError."""
     for name in body:
         if name not in REPORT_FIELDS:
             raise _wrong(name, f"is no field of a report{nearest(name, REPORT_FIELDS)}")
     given = [name for name in REPORT_KINDS if body.get(name) is not None]
     if len(given) != 1:
         raise RequestError("invalid_request", f"a report says one of {', '.join(REPORT_KINDS)}")
-    candidate = body.get("candidate")
-    if candidate is not None and not isinstance(candidate, str):
-        raise _wrong("candidate", "must be the key of a candidate, such as groq/gpt-oss-120b")
+    if handover.candidate is None:
+        raise RequestError("invalid_request", HANDOVER_ENDED)
+    if body.get("candidate") not in (None, handover.candidate.key):  # also a report that is sent twice
+        raise _wrong("candidate", f"must be the one that was handed out, {handover.candidate.key}, or be left out")
     first = body.get("first_byte_ms")
     if first is not None and (isinstance(first, bool) or not isinstance(first, int | float) or not 0 <= first < 1e9):
         raise _wrong("first_byte_ms", "must be a number of milliseconds")
     way, value = given[0], body[given[0]]
-    return _failure(value, handover) if way == "failure" else READERS[way](value), candidate, first
+    return _failure(value, handover) if way == "failure" else READERS[way](value), first
 
 
 def _usage(value: Any) -> AttemptResult:
@@ -161,17 +166,20 @@ def _outcome(value: Any) -> AttemptResult:
 
 
 def _failure(value: Any, handover: Handover) -> AttemptResult:
-    """A failure by its kind, or by the provider's own answer; in our words, since a host's may quote a prompt."""
+    """A failure by its kind, or by the provider's own answer; in our words, since a host's may quote a prompt.
+
+    How long to wait is a claim as well, of which `CLAIM_SECONDS` are believed.
+    """
     if not isinstance(value, Mapping) or not FAILURE_FIELDS.issuperset(value):
         raise _wrong("failure", "must be an object with some of " + ", ".join(sorted(FAILURE_FIELDS)))
     sent = value.get("first_byte_sent", False)
     if not isinstance(sent, bool):
         raise _wrong("failure.first_byte_sent", "must be true or false")
-    if handover.assignment is None:
-        raise RequestError("invalid_request", HANDOVER_ENDED)
+    assert handover.assignment is not None  # noqa: S101 - for the type checker: `parse_report` has seen to it
     name, status, kind = handover.assignment.candidate.provider, value.get("status"), value.get("kind")
     if kind is None and not isinstance(status, bool) and isinstance(status, int) and 100 <= status <= 999:
-        return evolve(handover.assignment.failure(status, _headers(value), _text(value)), first_byte_sent=sent)
+        failure = handover.assignment.failure(status, _headers(value), _text(value))
+        return evolve(failure, retry_after=_believed(failure.retry_after), first_byte_sent=sent)
     try:
         kind = FailureKind(str(kind))
     except ValueError:
@@ -180,7 +188,11 @@ def _failure(value: Any, handover: Handover) -> AttemptResult:
     if wait is not None and (isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 <= wait < 1e9):
         raise _wrong("failure.retry_after", "must be a number of seconds")
     message = f"{name}: {kind.value}, as its host says"
-    return Failure(kind=kind, message=message, retry_after=wait, first_byte_sent=sent)
+    return Failure(kind=kind, message=message, retry_after=_believed(wait), first_byte_sent=sent)
+
+
+def _believed(wait: float | None) -> float | None:
+    return None if wait is None else min(wait, CLAIM_SECONDS)
 
 
 def _headers(value: Mapping[str, Any]) -> Mapping[str, str]:

@@ -150,15 +150,17 @@ class Life:
             await asyncio.shield(stop)
 
     async def _take_switches(self, router: Router) -> None:
-        """Take over what was switched on or off with `persist: true`."""
+        """Take over what was switched on or off with `persist: true`; what is required, only a configuration ends."""
         for name, enabled in (await load_switches(router.store)).items():
-            if name in router.hooks.instances:
+            instance = router.hooks.instances.get(name)
+            if instance is not None and (enabled or not instance.required):
                 router.hooks.switch(name, enabled)
 
     def switch_plugin(self, name: str, enabled: bool) -> None:
         """Switch a plugin in this process; the message of another worker ends here too."""
-        if name in self.router.hooks.instances:
-            self.router.hooks.switch(name, enabled)
+        if name in self.router.hooks.instances and self.router.hooks.switch(name, enabled).required:
+            off = "on again" if enabled else "off: requests go on without it"
+            log.warning("the required plugin %s is switched %s", name, off)
 
     def open_for_requests(self) -> None:
         """Refuse a new request while those under way are waited for."""

@@ -23,6 +23,7 @@ from routerpool.wire.sse import DONE
 
 __all__ = [
     "SERVING",
+    "SHIELD",
     "HttpSink",
     "Serving",
     "Watch",
@@ -32,6 +33,9 @@ __all__ = [
     "read_json",
     "routing_headers",
 ]
+
+SHIELD: Mapping[str, str] = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
+"""With every answer: no browser takes it for a script or an image, and hands it to no page of another origin."""
 
 REQUEST_VALUES = 250_000
 """The most values in a client's JSON: texts are one each, so a request has some thousands."""
@@ -91,7 +95,7 @@ class Serving:
     limit: int
     """The most bytes of a body."""
     tell: bool = True
-    extra: Mapping[str, str] = {}
+    extra: Mapping[str, str] = SHIELD
 
 
 SERVING: web.RequestKey[Serving] = web.RequestKey("routerpool_serving", Serving)

@@ -43,7 +43,7 @@ class ListenError(RouterpoolError):
 
 def check_exposure(config: ServerConfig, host: str) -> None:
     """Refuse to open a server without keys to other machines, unless the configuration says that this is meant."""
-    if is_loopback(host) or config.api_keys or config.admin_keys or config.allow_unauthenticated:
+    if is_loopback(host) or not config.keyless or config.allow_unauthenticated:
         return
     message = (
         f"listening on {host} lets other machines in, and no key is asked for; set server.api_keys, "

@@ -602,8 +602,14 @@ def test_doctor_asks_loopback_and_tells_a_refused_key() -> None:
         said.get(f"{lab}/models", status=401)
         said.get(f"{hall}/models", status=404)
         result = run("doctor", env={"LAB_KEY": "hunter2"})
-        sent = [request.kwargs["headers"].get("Authorization") for [request] in said.requests.values()]
-    assert sent == ["Bearer hunter2", None]
+        sent = {
+            str(url): request.kwargs["headers"].get("Authorization") for (_, url), [request] in said.requests.items()
+        }
+    assert sent == {
+        f"{lab}/models": "Bearer hunter2",
+        f"{hall}/models": None,
+        "http://127.0.0.1:4545/v1/router/status": None,  # whether a server of this configuration runs
+    }
     assert result.exit_code == 1
     assert "lab refuses the key (401)" in result.stdout
     assert "mend LAB_KEY" in result.stdout

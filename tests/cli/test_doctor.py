@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -11,6 +16,7 @@ import pytest
 from routerpool import Level, OpenAIProvider, Report
 from routerpool.cli.doctor import examine
 from routerpool.testing import make_router
+from routerpool.testing.process import served
 
 from ..support.replies import ANYTHING, replies
 
@@ -66,3 +72,30 @@ def test_without_network_only_loopback_is_asked() -> None:
     here = examined(network=False, base_url="http://127.0.0.1:9/v1", status=503)
     assert [r.text for r in here if "503" in r.text] == ["lab answers 503"]
     assert not [r for r in examined(network=False, status=503) if "answers" in r.text or "reached" in r.text]
+
+
+def test_what_is_required_and_switched_off_in_the_running_server_is_a_warning(tmp_path: Path) -> None:
+    key = "rp-admin-5b0c"
+    (tmp_path / "routerpool.yaml").write_text(
+        "store: 'sqlite://'\n"
+        "server: {admin_keys: ['${ADMIN}']}\n"
+        "plugins: {sandbox: {models: [m1]}, ranked: {required: true}}\n"
+    )
+    warning = "the required plugin 'ranked' is switched off: requests go on without it"
+    env = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "ADMIN": key, "ROUTERPOOL_API_KEY": key}
+
+    def doctor(url: str) -> str:
+        command = [sys.executable, "-m", "routerpool", "doctor", "--url", url]
+        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True).stdout
+
+    with served(folder=tmp_path, env={"ADMIN": key}) as url:
+        assert warning not in doctor(url)
+        asked = urllib.request.Request(
+            f"{url}/v1/router/plugins/ranked",
+            data=b'{"enabled": false}',
+            headers={"X-Api-Key": key, "Content-Type": "application/json"},
+            method="PUT",
+        )
+        urllib.request.urlopen(asked).close()
+        assert warning in doctor(url)
+    assert warning not in doctor(url), "where no server runs, nothing is switched off"

@@ -60,11 +60,29 @@ def test_a_profile_that_is_wrong_is_still_a_name() -> None:
 
 
 def test_every_web_page_may_come_in_only_where_keys_are_asked_for() -> None:
-    open_to_all = 'server: {allowed_origins: ["*"]}'
-    said = "1: server.allowed_origins: any web page could use and change this router; name the pages, or set "
-    assert complaints(open_to_all) == [said + "server.api_keys"]
-    meant = 'server: {allowed_origins: ["*"], allow_unauthenticated: true}'
-    assert complaints(meant) == []
+    cure = "or set server.api_keys"
+    said = {
+        'allowed_origins: ["*"]': f"allowed_origins: '*': any web page could use this router; name the pages, {cure}",
+        'allowed_origins: ["null"]': "allowed_origins: 'null': any page without an origin of its own, such as a frame, "
+        f"could use this router; name the pages, {cure}",
+        'allowed_hosts: ["*"]': "allowed_hosts: '*': any web page could use this router by a name of its own; "
+        f"name the hosts, {cure}",
+    }
+    for option, complaint in said.items():
+        for more in ("", ", allow_unauthenticated: true"):
+            assert complaints(f"server: {{{option}{more}}}") == [f"1: server.{complaint}"]
+        for plane in ("api_keys", "host_keys", "admin_keys"):
+            assert complaints(f"server: {{{option}, {plane}: ['sha256:{'0' * 64}']}}") == []
+
+
+def test_a_key_is_for_one_plane() -> None:
+    key, other = (f"'sha256:{digit * 64}'" for digit in "01")
+    shared = f"server: {{api_keys: [{key}], host_keys: [{other}, {key}], admin_keys: [{key}]}}"
+    assert complaints(shared) == [
+        "1: server.host_keys[1]: is a key of server.api_keys, too; whom it is for must be plain",
+        "1: server.admin_keys[0]: is a key of server.api_keys, too; whom it is for must be plain",
+        "1: server.admin_keys[0]: is a key of server.host_keys, too; whom it is for must be plain",
+    ]
 
 
 # Where the file is

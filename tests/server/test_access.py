@@ -184,12 +184,13 @@ async def test_a_foreign_host_is_told_so_on_every_route(path: str) -> None:
 
 
 async def test_any_host_may_be_allowed() -> None:
-    async with house({"allowed_hosts": ["*"]}) as at:
-        assert (await chat(at, Host="whatever.example")).status == 200
+    async with house({"allowed_hosts": ["*"], **KEYS}) as at:
+        assert (await chat(at, Host="whatever.example", X_Api_Key=USER_KEY)).status == 200
 
 
 @pytest.mark.parametrize(
-    ("host", "loopback"), [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("[::1]", True)]
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("[::1]", True), ("::ffff:127.0.0.1", True)],
 )
 def test_loopback_is_known(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
@@ -198,6 +199,10 @@ def test_loopback_is_known(host: str, loopback: bool) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.168.1.7", "localhost.evil.example", "127.0.0.1.nip.io"])
 def test_what_others_can_reach_is_no_loopback(host: str) -> None:
     assert not is_loopback(host)
+
+
+def test_an_address_in_the_form_of_the_other_kind_is_no_other_address() -> None:
+    assert not is_loopback("::ffff:192.168.1.7")
 
 
 # Web pages of others
@@ -269,10 +274,58 @@ async def test_a_foreign_page_may_write_nowhere(method: str, path: str) -> None:
         assert (await chat(at)).status == 200, "the plugin is still on"
 
 
-async def test_a_foreign_page_may_not_read_either() -> None:
+@pytest.mark.parametrize("path", ["/health", "/v1/models", "/v1/router/status", "/v1/nothing"])
+@pytest.mark.parametrize("headers", FOREIGN_PAGES, ids=str)
+async def test_a_foreign_page_may_not_read_either(path: str, headers: Mapping[str, str]) -> None:
+    async with house({"allowed_origins": [PAGE]}) as at:
+        said = {name: value.format(port=at.port) for name, value in headers.items()}
+        for more in ({}, {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}, {"Sec-Fetch-Mode": "cors"}):
+            answer = await at.get(path, {**said, **more})
+            assert (answer.status, answer.error["code"]) == (403, "forbidden_origin")
+            assert not [name for name in answer.headers if name.lower().startswith("access-control-")]
+
+
+async def test_a_link_to_us_may_be_followed_but_not_into_a_frame() -> None:
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
     async with house() as at:
-        answer = await at.get("/v1/models", {"Origin": "https://evil.example"})
-        assert not [name for name in answer.headers if name.lower().startswith("access-control-")]
+        assert (await at.get("/", link)).status == 200
+        assert (await at.get("/", {**link, "Sec-Fetch-Dest": "iframe"})).status == 403
+        assert (await chat(at, **{name.replace("-", "_"): value for name, value in link.items()})).status == 403
+
+
+async def test_a_listed_page_has_no_admin_plane_where_no_key_is_asked_for() -> None:
+    page = {"Origin": PAGE, "Sec-Fetch-Site": "cross-site"}
+    asked = [("GET", "/v1/router/status"), ("PUT", "/v1/router/plugins/a"), ("POST", "/v1/router/decide")]
+    async with house({"allowed_origins": [PAGE]}) as at:
+        assert (await at.ask("POST", "/v1/chat/completions", CHAT, page)).status == 200
+        assert (await at.get("/v1/models", page)).status == 200
+        for method, path in asked:
+            answer = await at.ask(method, path, None if method == "GET" else {"enabled": False}, page)
+            assert (answer.status, answer.error["code"]) == (403, "forbidden_origin")
+    async with house({"allowed_origins": [PAGE], **KEYS}) as at:
+        keyed = {**page, "X-Api-Key": ADMIN_KEY}
+        assert [(await at.ask(m, p, None if m == "GET" else {"enabled": True}, keyed)).status for m, p in asked] == [
+            200,
+            200,
+            400,
+        ]
+
+
+async def test_every_answer_of_ours_is_shielded_from_other_pages() -> None:
+    async with house({"allowed_origins": [PAGE]}) as at:
+        for answer in (
+            await at.chat(),
+            await at.chat(stream=True),
+            await at.chat(model="nope"),
+            await at.chat(headers={"Origin": PAGE}),
+            await at.get("/health"),
+            await at.get("/"),
+            await at.get("/v1/nothing"),
+            await at.get("/v1/models", {"Host": "evil.example"}),
+            await at.ask("OPTIONS", "/v1/models", headers={"Origin": PAGE}),
+        ):
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
 
 
 async def test_a_listed_page_may_read_answers_streams_and_errors() -> None:
@@ -460,7 +513,7 @@ class MoreRoutes:
 
 
 OPEN = {"/health", "/", "/v1/{tail}"}
-FOR_USERS = {f"/v1/router/{name}" for name in ("explain", "decide", "report", "models", "profiles")}
+FOR_USERS = {f"/v1/router/{name}" for name in ("explain", "models", "profiles")}
 
 
 def routes(app: web.Application) -> list[tuple[str, str, bool]]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from aiohttp import web
 
-from routerpool import hookimpl, route
+from routerpool import Features, Level, Privacy, RequestError, hookimpl, route
 from routerpool.errors import CODES
+from routerpool.server.switches import save_switch
 
 from ..support.house import CHAT, JSON, House, Reply, events, house, occupy
 
@@ -126,6 +129,7 @@ async def test_headers_between_provider_and_router_do_not_travel_on() -> None:
             reply = await at.chat(stream=stream)
             names = {name.lower() for name in reply.headers if not name.lower().startswith("x-router-")}
             plain = {"content-type", "content-length", "date", "server"}
+            plain |= {"x-content-type-options", "cross-origin-resource-policy"}
             assert names == (
                 plain
                 if not stream
@@ -422,6 +426,61 @@ async def test_a_switch_is_thrown_by_nothing_but_true_and_false(body: Any) -> No
         reply = await at.ask("PUT", "/v1/router/plugins/a", json.dumps(body).encode())
         assert (reply.status, reply.error["code"], reply.error["param"]) == (400, "invalid_request", "enabled")
         assert (await at.chat()).status == 200
+
+
+class Everything:
+    """A required plugin, as scanners are: everything is secret to it."""
+
+    required = True
+
+    @hookimpl
+    def classify(self, features: Features) -> Features:
+        return features.raised(Privacy.SECRET)
+
+
+async def test_a_required_plugin_is_switched_off_with_an_admin_key_only_and_that_shows(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path, off = "/v1/router/plugins/guard", {"enabled": False}
+    async with house(plugins={"guard": Everything}) as at:
+        refused = await at.ask("PUT", path, off)
+        assert (refused.status, refused.error["code"]) == (403, "admin_only")
+        assert "server.admin_keys" in refused.error["message"]
+        assert (await at.chat()).error["code"] == "privacy_blocked"
+        assert (await at.get("/v1/router/status")).json["unprotected"] == []
+    admin = {"X-Api-Key": "rp-admin"}
+    async with house(
+        plugins={"guard": Everything}, server={"admin_keys": ["${ADMIN}"]}, env={"ADMIN": "rp-admin"}
+    ) as at:
+        assert (await at.ask("PUT", path, off, admin)).json["enabled"] is False
+        assert (await at.get("/v1/router/status", admin)).json["unprotected"] == ["guard"]
+        assert (await at.chat(headers=admin)).status == 200
+        assert [report.subject for report in await at.router.check() if report.level is Level.WARNING] == ["guard"]
+        assert (await at.ask("PUT", path, {"enabled": True}, admin)).json["enabled"] is True
+        assert (await at.get("/v1/router/status", admin)).json["unprotected"] == []
+    warned = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert [line for line in warned if "guard" in line] == [
+        "the required plugin guard is switched off: requests go on without it",
+        "the required plugin guard is switched on again",
+    ]
+
+
+async def test_a_required_plugin_is_never_switched_off_for_good(tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        "plugins": {"guard": Everything},
+        "server": {"admin_keys": ["${ADMIN}"]},
+        "env": {"ADMIN": "rp-admin"},
+        "store": f"sqlite:///{tmp_path}/r.db",
+    }
+    admin = {"X-Api-Key": "rp-admin"}
+    async with house(**given) as at:
+        refused = await at.ask("PUT", "/v1/router/plugins/guard", {"enabled": False, "persist": True}, admin)
+        assert (refused.status, refused.error["param"]) == (400, "persist")
+        assert "`enabled: false`" in refused.error["message"]
+        assert (await at.chat(headers=admin)).error["code"] == "privacy_blocked"
+        await save_switch(at.router.store, "guard", False)  # as by somebody who writes into the database
+    async with house(**given) as at:
+        assert (await at.chat(headers=admin)).error["code"] == "privacy_blocked"
 
 
 async def test_a_plugin_that_is_not_there_cannot_be_switched() -> None:
@@ -740,6 +799,14 @@ class Guard:
         raise RuntimeError(request.messages)
 
 
+class Full:
+    """A plugin that has no place to remember what it must."""
+
+    @hookimpl
+    def intercept(self) -> None:
+        raise RequestError("session_table_full", "too many conversations are remembered")
+
+
 class Meter:
     """A plugin whose route is for hosts."""
 
@@ -785,6 +852,7 @@ case("misdirected_host")(lambda at: at.chat(headers={"Host": "evil.example"}))
 case("internal_error", plugins={"broken": Broken})(lambda at: at.ask("POST", "/v1/embeddings", {}))
 case("not_implemented")(lambda at: at.ask("POST", "/v1/embeddings", {}))
 case("plugin_required", plugins={"guard": Guard})(lambda at: at.chat())
+case("session_table_full", plugins={"full": Full})(lambda at: at.chat())
 
 
 @case("request_queue_full", limits={"max_concurrent": 1, "max_waiting": 0})

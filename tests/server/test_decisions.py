@@ -41,8 +41,8 @@ async def decide(at: House, headers: Any = None, **changes: Any) -> Reply:
     return await at.ask("POST", "/v1/router/decide", {**CHAT, **changes}, headers)
 
 
-async def report(at: House, decision: str, headers: Any = None, **told: Any) -> Reply:
-    return await at.ask("POST", "/v1/router/report", {"id": decision, **told}, headers)
+async def report(at: House, token: str, headers: Any = None, **told: Any) -> Reply:
+    return await at.ask("POST", "/v1/router/report", {"report_token": token, **told}, headers)
 
 
 A = {"candidate": "a/m1", "provider": "a", "model": "m1"}
@@ -62,7 +62,11 @@ async def test_a_decision_names_whom_to_ask_and_why() -> None:
         assert "body" not in told, "the client's own body may be sent as it is"
         assert [entry["candidate"] for entry in told["ranked"]] == ["a/m1", "b/m1"]
         assert at.router.handovers.status()["open"] == 1
-        assert (await report(at, told["id"], usage=USED)).json == {"id": told["id"], "over": True, "candidate": None}
+        assert (await report(at, told["report_token"], usage=USED)).json == {
+            "id": told["id"],
+            "over": True,
+            "candidate": None,
+        }
         (record,) = at.witness.records
         assert (record.request_id, record.outcome, record.usage.output) == (told["id"], "answered", 5)
 
@@ -97,11 +101,12 @@ async def test_a_decision_is_told_as_it_was_made_whatever_was_told_before() -> N
 
 async def test_a_failure_brings_the_next_candidate() -> None:
     async with deciding() as at:
-        decision = (await decide(at)).json["id"]
+        made = (await decide(at)).json
+        decision = made["report_token"]
         failure = {"status": 429, "headers": {"Retry-After": "30"}, "body": {"error": {"message": "slow down"}}}
 
         told = (await report(at, decision, failure=failure)).json
-        assert told == {"id": decision, "over": False, "candidate": B}
+        assert told == {"id": made["id"], "over": False, "candidate": B}
         over = (await report(at, decision, failure={"kind": "quota_exhausted", "retry_after": 60})).json
 
         assert (over["over"], over["candidate"]) == (True, None)
@@ -115,7 +120,7 @@ async def test_a_failure_brings_the_next_candidate() -> None:
 
 async def test_a_stream_that_broke_off_is_the_end() -> None:
     async with deciding() as at:
-        decision = (await decide(at, stream=True)).json["id"]
+        decision = (await decide(at, stream=True)).json["report_token"]
 
         told = (await report(at, decision, failure={"kind": "timeout", "first_byte_sent": True}, first_byte_ms=12)).json
         assert (told["over"], told["candidate"]) == (True, None)
@@ -156,7 +161,7 @@ async def test_what_plugins_take_out_is_told_and_an_answer_gets_it_back() -> Non
 
         message = {"role": "assistant", "content": "what a BIRD"}
         answer = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": USED}
-        over = (await report(at, told["id"], answer=answer)).json
+        over = (await report(at, told["report_token"], answer=answer)).json
         assert over["answer"]["choices"][0]["message"]["content"] == "what a falcon"
 
 
@@ -195,14 +200,15 @@ async def test_what_may_go_to_nobody_is_refused_and_leaves_nothing_open() -> Non
         ({"failure": {"kind": "server", "retry_after": "soon"}}, "`failure.retry_after` must be"),
         ({"failure": {"kind": "server", "first_byte_sent": 1}}, "`failure.first_byte_sent` must be"),
         ({"usage": USED, "first_byte_ms": "5"}, "`first_byte_ms` must be"),
-        ({"usage": USED, "candidate": 5}, "`candidate` must be the key"),
-        ({"usage": USED, "candidate": "x/y"}, "no candidate called 'x/y'"),
+        ({"usage": USED, "candidate": 5}, "`candidate` must be the one that was handed out, a/m1"),
+        ({"usage": USED, "candidate": "b/m1"}, "`candidate` must be the one that was handed out, a/m1"),
+        ({"failure": {"kind": "auth"}, "candidate": "b/m1"}, "`candidate` must be the one that was handed out, a/m1"),
         ({"usge": USED}, "did you mean 'usage'?"),
     ],
 )
 async def test_a_report_that_is_none_is_refused_and_the_decision_stays_open(told: dict[str, Any], what: str) -> None:
     async with deciding() as at:
-        decision = (await decide(at)).json["id"]
+        decision = (await decide(at)).json["report_token"]
 
         refused = await report(at, decision, **told)
         assert refused.status == 400
@@ -210,7 +216,7 @@ async def test_a_report_that_is_none_is_refused_and_the_decision_stays_open(told
         assert (await report(at, decision, outcome="answered")).status == 200
 
 
-@pytest.mark.parametrize("body", [b"[]", b"3", b'{"id": 3}', b'{"usage": {}}', b"{"])
+@pytest.mark.parametrize("body", [b"[]", b"3", b'{"report_token": 3}', b'{"usage": {}}', b"{"])
 async def test_a_body_that_names_no_decision_is_refused(body: bytes) -> None:
     async with deciding() as at:
         assert (await at.ask("POST", "/v1/router/report", body)).status == 400
@@ -218,7 +224,7 @@ async def test_a_body_that_names_no_decision_is_refused(body: bytes) -> None:
 
 async def test_a_decision_is_gone_after_its_end() -> None:
     async with deciding() as at:
-        decision = (await decide(at)).json["id"]
+        decision = (await decide(at)).json["report_token"]
         await report(at, decision, outcome="cancelled")
 
         for gone in (decision, "0" * 32):
@@ -235,16 +241,76 @@ async def test_a_decision_that_is_never_reported_is_released_and_shows() -> None
         assert (told["open"], told["released"]) == (0, 1)
 
 
-async def test_nobody_reports_on_the_decision_of_another_key() -> None:
-    server = {"api_keys": [{"name": "ann", "key": "${ANN}"}, {"name": "bob", "key": "${BOB}"}]}
-    async with deciding(server=server, env={"ANN": "rp-ann", "BOB": "rp-bob"}) as at:
-        ann, bob = ({"Authorization": f"Bearer rp-{name}"} for name in ("ann", "bob"))
-        assert (await decide(at)).status == 401
-        decision = (await decide(at, ann)).json["id"]
+PLANES = {"api_keys": ("ann",), "host_keys": ("bob", "eve"), "admin_keys": ("root",)}
+SERVER = {plane: [{"name": name, "key": f"${{{name}}}"} for name in names] for plane, names in PLANES.items()}
+KEYS = {name: {"Authorization": f"Bearer rp-{name}"} for names in PLANES.values() for name in names}
+KEYED: dict[str, Any] = {"server": SERVER, "env": {name: f"rp-{name}" for name in KEYS}}
 
-        assert (await report(at, decision, bob, usage=USED)).status == 404
-        assert (await report(at, decision, ann, usage=USED)).status == 200
-        assert at.witness.records[0].caller == "ann"
+
+async def test_decisions_are_for_hosts_and_nobody_reports_on_anothers() -> None:
+    async with deciding(plugins={"marked": Marked}, **KEYED) as at:
+        assert (await decide(at)).status == 401
+        refused = await decide(at, KEYS["ann"])
+        assert (refused.status, refused.error["code"]) == (403, "host_only")
+        assert (await decide(at, KEYS["root"])).status == 200
+        made = await decide(at, KEYS["bob"], messages=[{"role": "user", "content": "a falcon"}])
+        token = made.json["report_token"]
+        answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "BIRD"}}]}
+
+        for name in ("eve", "root", "ann"):
+            foreign = await report(at, token, KEYS[name], answer=answer)
+            assert foreign.status == (403 if name == "ann" else 404)
+            assert b"falcon" not in foreign.body
+            assert b"BIRD" not in foreign.body
+        told = await report(at, token, KEYS["bob"], answer=answer)
+        assert (told.status, told.json["over"], b"falcon" in told.body) == (200, True, True)
+        assert at.witness.records[-1].caller == "bob"
+
+
+async def test_what_headers_and_records_tell_of_a_decision_opens_nothing() -> None:
+    async with deciding(**KEYED) as at:
+        made = (await decide(at, KEYS["bob"])).json
+        assert made["id"] not in made["report_token"]
+        for guess in (made["id"], made["report_token"][:-1], made["report_token"].upper(), f"{made['id']}-1", ""):
+            assert (await report(at, guess, KEYS["bob"], outcome="answered")).status == 404
+        assert (await report(at, made["report_token"], KEYS["bob"], outcome="answered")).json["id"] == made["id"]
+        assert at.witness.records[0].request_id == made["id"]
+
+
+@pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "X-Real-IP"])
+async def test_without_keys_decisions_are_for_this_machine_alone(header: str) -> None:
+    async with deciding() as at:
+        assert (await decide(at)).status == 200
+        refused = await decide(at, {header: "for=203.0.113.7"})
+        assert (refused.status, refused.error["code"]) == (403, "host_only")
+        assert "server.host_keys" in refused.error["message"]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        {"status": 429, "headers": {"Retry-After": "86400"}},
+        {"status": 429, "body": {"error": {"message": "Please try again in 23h59m0s."}}},
+        {"kind": "quota_exhausted", "retry_after": 86_400},
+    ],
+    ids=["header", "words", "kind"],
+)
+async def test_of_a_claimed_wait_a_minute_is_believed_and_nothing_else_is_learned(failure: Any) -> None:
+    async with deciding("a", **KEYED) as at:
+        token = (await decide(at, KEYS["bob"])).json["report_token"]
+        over = (await report(at, token, KEYS["bob"], failure=failure)).json
+        assert [attempt["retry_after"] for attempt in over["error"]["attempts"]] == [60.0]
+
+
+async def test_what_a_host_says_of_a_candidates_abilities_is_not_learned() -> None:
+    image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,x"}}]}]
+    body = {"error": {"message": "This model does not support image input."}}
+    async with deciding("a") as at:
+        for _ in range(2):
+            token = (await decide(at, messages=image)).json["report_token"]
+            await report(at, token, failure={"status": 400, "body": body})
+        assert at.witness.failures[0].lacks == "vision"
+        assert (await at.explain(messages=image))["vetoes"] == []
 
 
 async def test_a_decision_ends_in_the_generation_in_which_it_was_made(tmp_path: Path) -> None:
@@ -255,16 +321,16 @@ async def test_a_decision_ends_in_the_generation_in_which_it_was_made(tmp_path: 
         async with running(create_app(file)) as port, aiohttp.ClientSession() as client:
             url = f"http://127.0.0.1:{port}/v1/router"
             async with client.post(f"{url}/decide", json=CHAT) as response:
-                decision = (await response.json())["id"]
+                decision = (await response.json())["report_token"]
             async with client.post(f"{url}/reload", json={}) as response:
                 assert (await response.json())["generation"] == 2
-            async with client.post(f"{url}/report", json={"id": decision, "usage": USED}) as response:
+            async with client.post(f"{url}/report", json={"report_token": decision, "usage": USED}) as response:
                 assert (response.status, (await response.json())["over"]) == (200, True)
 
 
 async def test_reports_on_one_decision_do_not_meet() -> None:
     async with deciding() as at:
-        decision = (await decide(at)).json["id"]
+        decision = (await decide(at)).json["report_token"]
 
         replies = await asyncio.gather(*(report(at, decision, outcome="answered") for _ in range(5)))
         assert [reply.status for reply in replies].count(200) == 1

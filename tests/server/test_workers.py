@@ -119,26 +119,31 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
         assert server.end() == 0
 
 
+def _workers(decisions: list[Any]) -> set[str]:
+    """Which workers have made these."""
+    return {told["report_token"].partition("-")[2] for told in decisions}
+
+
 def test_a_report_reaches_the_worker_that_has_decided_whoever_accepts_it(tmp_path: Path) -> None:
     key = {"KEY": "rp-of-the-workers-test"}
-    config = f"server: {{api_keys: ['${{KEY}}']}}\nplugins:\n  {SANDBOX}\n"
+    config = f"server: {{host_keys: ['${{KEY}}']}}\nplugins:\n  {SANDBOX}\n"
     with running(tmp_path, config, "--workers", "2", env=key) as server:
         server.headers = {"Authorization": f"Bearer {key['KEY']}"}
         decisions: list[Any] = []
         with ThreadPoolExecutor(16) as pool:
             deadline = time.monotonic() + 20  # who accepts a connection is the system's choice
-            while {told["id"].partition("-")[2] for told in decisions} != {"1", "2"} and time.monotonic() < deadline:
+            while _workers(decisions) != {"1", "2"} and time.monotonic() < deadline:
                 decisions += pool.map(lambda _: server.send("POST", "/v1/router/decide", BODY), range(64))
             used = {"prompt_tokens": 3, "completion_tokens": 4}
-            reports = [{"id": told["id"], "usage": used} for told in decisions]
+            reports = [{"report_token": told["report_token"], "usage": used} for told in decisions]
             told = [*pool.map(lambda report: server.send("POST", "/v1/router/report", report), reports)]
-        assert {decision["id"].partition("-")[2] for decision in decisions} == {"1", "2"}
+        assert _workers(decisions) == {"1", "2"}
         assert [answer["id"] for answer in told] == [decision["id"] for decision in decisions]
         assert all(answer["over"] for answer in told)
-        nowhere = ["0" * 32, *(f"{'0' * 32}-{number}" for number in (1, 2, 3)), "-", "-1", "1-²", f"1-{'9' * 5000}"]
-        for gone in (decisions[0]["id"], *nowhere):
+        nowhere = ["0" * 48, *(f"{'0' * 48}-{number}" for number in (1, 2, 3)), "-", "-1", "1-²", f"1-{'9' * 5000}"]
+        for gone in (decisions[0]["report_token"], *nowhere):
             with pytest.raises(urllib.error.HTTPError) as refused:
-                server.send("POST", "/v1/router/report", {"id": gone, "usage": used})
+                server.send("POST", "/v1/router/report", {"report_token": gone, "usage": used})
             assert (refused.value.code, json.load(refused.value)["error"]["code"]) == (404, "not_found")
         server.headers = {}
         with pytest.raises(urllib.error.HTTPError, match="401"):

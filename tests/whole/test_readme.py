@@ -60,7 +60,7 @@ YAML = [
 
 @pytest.mark.parametrize("text", [text for text in YAML if not FILE.match(str(text.values[0]))])
 def test_a_configuration_example_has_no_problem(text: str) -> None:
-    told = dict.fromkeys(re.findall(r"\$\{(\w+)\}", text), "told")
+    told = {name: f"told-{name}" for name in re.findall(r"\$\{(\w+)\}", text)}
     config, problems = from_mapping(parse(text).tree, env={"HOME": "/nowhere", **told})
     assert config.plugins
     known = installed()

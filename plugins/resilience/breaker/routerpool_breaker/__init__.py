@@ -4,6 +4,9 @@ Each candidate is closed (used), open (benched until its cooldown ends) or half-
 requests at a time may try it). A success closes, a failure opens again for twice as long. What the provider itself
 says about when to come back goes before any rule of ours.
 
+What a host tells over HTTP is a claim: it benches one candidate for a minute at most, until a request of our own has
+seen for itself, and one that is refuted so is not believed again for a while.
+
 Everything is measured on the monotonic clock and kept in this process: other workers learn for themselves.
 """
 
@@ -37,8 +40,14 @@ __all__ = ["Breaker", "BreakerConfig", "Cooldown"]
 FORGET_SECONDS = 600.0
 """A failure that nothing has followed for this long no longer counts as one in a row."""
 
+CLAIM_SECONDS = 60.0
+"""How long a claim benches at most."""
+
 TRIAL_SECONDS = 1.0
 """When to ask again about a candidate that another request is just trying."""
+
+
+Scope = Literal["candidate", "provider", "pool"]
 
 
 @define(eq=False)
@@ -46,7 +55,7 @@ class Entry:
     """What is remembered of one scope, a candidate or a provider, since it last succeeded."""
 
     key: str
-    scope: Literal["candidate", "provider", "pool"]
+    scope: Scope
     kind: FailureKind = FailureKind.SERVER
     why: str = ""
     stated: bool = False
@@ -56,6 +65,8 @@ class Entry:
     missing: frozenset[str] = frozenset()
     cooldowns: int = 0
     benched: bool = False
+    claimed: bool = False
+    """Whether it stands on a host's word alone."""
     until: float = 0.0
     length: float = 0.0
     touched: float = 0.0
@@ -68,7 +79,7 @@ class Entry:
     @property
     def lenient(self) -> bool:
         """Whether the last candidate is used all the same: soft trouble, or a wait that we only guess."""
-        return self.kind in SOFT or (self.kind in PASSING and not self.stated)
+        return self.claimed or self.kind in SOFT or (self.kind in PASSING and not self.stated)
 
     def over(self, now: float) -> bool:
         """Whether it is so long ago that it says nothing any more."""
@@ -130,6 +141,8 @@ class Breaker:
         self._rules = rules_of(self.config)
         self._entries: dict[str, Entry] = {}
         self._benched: dict[str, Entry] = {}
+        self._refuted: dict[str, float] = {}
+        """Until when claims about a candidate are not believed."""
         self._spared: WeakValueDictionary[tuple[str, str], ChatRequest] = WeakValueDictionary()
         self._failed: WeakValueDictionary[tuple[str, str], ChatRequest] = WeakValueDictionary()
         self._members: dict[int, tuple[Sequence[Candidate], Mapping[str, list[Candidate]]]] = {}
@@ -215,7 +228,8 @@ class Breaker:
         for entry in entries:
             if entry.open(now):
                 # Benched since this was planned, or by this very request: in an outage a retry doubles the calls.
-                if entry.kind not in PASSING or (asked in self._failed and not entry.stated):
+                passing = entry.kind in PASSING or (entry.claimed and spared)
+                if not passing or (asked in self._failed and not entry.stated):
                     raise Unavailable(entry.reason(now), entry.wait(now))
             elif entry.trials < self.config.trials:
                 half_open.append(entry)
@@ -231,19 +245,38 @@ class Breaker:
     def on_failure(self, attempt: Attempt, failure: Failure) -> None:
         """Count it, and bench the candidate or its provider where the kind of failure asks for it."""
         candidate, kind = attempt.candidate, failure.kind
-        if failure.status is not None:
+        if failure.status is not None and not attempt.claimed:
             self._reached(candidate.provider)
         if kind not in self._rules or self._is_no_news(candidate, failure):
             return
         now = self._clock()
-        for entry in [entry for entry in self._entries.values() if entry.over(now)]:
-            self._forget(entry)
-        key, scope = _scope(candidate, failure)
-        entry = self._entries.setdefault(key, Entry(key, scope))
+        for old in [entry for entry in self._entries.values() if entry.over(now)]:
+            self._forget(old)
+        entry = self._entry(attempt, failure, now)
+        if entry is None:
+            return
         stated = _stated(failure)
         if self._count(entry, attempt, kind, now) or (stated is not None and kind in SOFT):
             self._bench(entry, failure, stated, now)
             self._failed[attempt.request.id, candidate.key] = attempt.request
+
+    def _entry(self, attempt: Attempt, failure: Failure, now: float) -> Entry | None:
+        """What is remembered of whom a failure concerns; None where it is a claim that is not believed.
+
+        A claim concerns the candidate alone. It neither adds to nor takes from what was seen here, and gives way to it.
+        """
+        claimed = attempt.claimed
+        key, scope = _scope(attempt.candidate, failure)
+        if claimed:
+            key, scope = attempt.candidate.key, "candidate"
+        entry = self._entries.get(key)
+        if claimed and ((entry is not None and not entry.claimed) or now < self._refuted.get(key, 0.0)):
+            return None
+        if entry is None or entry.claimed is not claimed:
+            if entry is not None:
+                self._forget(entry)
+            entry = self._entries[key] = Entry(key, scope, claimed=claimed)
+        return entry
 
     @hookimpl
     def on_success(self, attempt: Attempt) -> None:
@@ -258,9 +291,13 @@ class Breaker:
         spared = (attempt.request.id, attempt.candidate.key) in self._spared
         for key in _keys(attempt.candidate):
             entry = self._entries.get(key)
-            if entry is None:
+            if entry is None or (attempt.claimed and not entry.claimed):
                 continue
-            if not entry.open(now) or entry.kind in SOFT or spared:
+            if entry.claimed:
+                self._forget(entry)
+                if entry.benched and not attempt.claimed:
+                    self._refuted[key] = now + FORGET_SECONDS
+            elif not entry.open(now) or entry.kind in SOFT or spared:
                 self._forget(entry)
             else:
                 entry.soft = 0
@@ -300,13 +337,15 @@ class Breaker:
         was_open = entry.open(now)
         cooldowns = entry.cooldowns if was_open else entry.cooldowns + 1
         length = self._stated_length(failure.kind, stated) if stated is not None else self._length(failure, cooldowns)
+        if entry.claimed:
+            length = min(length, CLAIM_SECONDS)
         entry.cooldowns = cooldowns
         if was_open and now + length < entry.until:
             other_word = entry.stated and entry.kind is not failure.kind
             if stated is None or other_word:  # only a newer word on the same matter may shorten a cooldown
                 return
         entry.kind, entry.stated = failure.kind, stated is not None
-        entry.why = _words(failure, entry)
+        entry.why = _words(failure, entry) + (", as a host says," if entry.claimed else "")
         entry.until, entry.length, entry.benched = now + length, length, True
         self._benched[entry.key] = entry
 
@@ -341,6 +380,7 @@ class Breaker:
                     "kind": entry.kind.value,
                     "source": entry.why,
                     "stated": entry.stated,
+                    "claimed": entry.claimed,
                     "until": _utc(wall + entry.until - now),
                     "seconds": round(max(entry.until - now, 0.0), 1),
                     "failures": entry.failures,
@@ -357,7 +397,7 @@ def _keys(candidate: Candidate) -> tuple[str, ...]:
     return candidate.key, candidate.provider, *candidate.model.pools
 
 
-def _scope(candidate: Candidate, failure: Failure) -> tuple[str, Literal["candidate", "provider", "pool"]]:
+def _scope(candidate: Candidate, failure: Failure) -> tuple[str, Scope]:
     """Who is benched: all who share the quota that is spent, all of the provider, or the candidate alone."""
     pools, counted = candidate.model.pools, failure.kind in (FailureKind.RATE_LIMITED, FailureKind.QUOTA_EXHAUSTED)
     spent = failure.pool or (next(iter(pools)) if counted and len(pools) == 1 else None)

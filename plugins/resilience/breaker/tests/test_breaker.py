@@ -54,16 +54,26 @@ class House:
         self.requests += 1
         return ChatRequest(id=f"r{self.requests}", model="auto", messages=[])
 
-    def attempt(self, who: Candidate, request: ChatRequest | None = None) -> Attempt:
-        return Attempt(request=request or self.request(), features=Features(), candidate=who, number=1, started=0.0)
+    def attempt(self, who: Candidate, request: ChatRequest | None = None, **more: Any) -> Attempt:
+        asked = request or self.request()
+        return Attempt(request=asked, features=Features(), candidate=who, number=1, started=0.0, **more)
 
-    def fail(self, who: Candidate, kind: FailureKind, *, times: int = 1, request: Any = None, **more: Any) -> None:
+    def fail(
+        self,
+        who: Candidate,
+        kind: FailureKind,
+        *,
+        times: int = 1,
+        request: Any = None,
+        claimed: bool = False,
+        **more: Any,
+    ) -> None:
         for _ in range(times):
             failure = Failure(kind=kind, message="it failed", **more)
-            assert self.breaker.on_failure(self.attempt(who, request), failure) is None
+            assert self.breaker.on_failure(self.attempt(who, request, claimed=claimed), failure) is None
 
-    def succeed(self, who: Candidate, request: ChatRequest | None = None) -> None:
-        self.breaker.on_success(self.attempt(who, request))
+    def succeed(self, who: Candidate, request: ChatRequest | None = None, *, claimed: bool = False) -> None:
+        self.breaker.on_success(self.attempt(who, request, claimed=claimed))
 
     def vetoes(self, candidates: Sequence[Candidate] = ALL, request: ChatRequest | None = None) -> dict[str, Veto]:
         found = list(self.breaker.veto(request or self.request(), candidates))
@@ -571,6 +581,65 @@ def test_nothing_is_kept_of_requests_that_are_over_or_of_candidates_that_work() 
     assert len(house.breaker._members) <= 32
 
 
+@pytest.mark.parametrize("kind", [*HARD, FailureKind.RATE_LIMITED, FailureKind.MISSING_MODEL, *SOFT])
+def test_a_claim_benches_one_candidate_for_a_minute_at_most(kind: FailureKind) -> None:
+    house = House()
+    house.fail(A, kind, times=3, status=HARD.get(kind), retry_after=86_400.0, claimed=True)
+    assert set(house.vetoes()) == {"a/m"}, "and no other of its provider's"
+    assert 0 < (house.wait(A) or 0) <= 60
+    assert house.entries()[0]["claimed"] is True
+    request = house.request()
+    assert house.vetoes([A], request) == {}, "nobody is refused for a claim where nobody else is left"
+    house.enter(A, request)
+    house.time += 60
+    assert house.vetoes() == {}
+
+
+def test_claims_in_a_row_bench_no_longer_than_one() -> None:
+    house = House()
+    for _ in range(5):
+        house.fail(A, FailureKind.QUOTA_EXHAUSTED, claimed=True)
+        assert (house.wait(A) or 0) <= 60
+        house.time += 60
+        assert house.wait(A) is None
+
+
+def test_a_claim_that_a_request_of_our_own_refutes_is_not_believed_again_for_a_while() -> None:
+    house = House()
+    house.fail(A, FailureKind.AUTH, claimed=True)
+    house.succeed(A)
+    assert house.vetoes() == {}
+    house.fail(A, FailureKind.AUTH, claimed=True)
+    assert house.vetoes() == {}
+    house.time += 600
+    house.fail(A, FailureKind.AUTH, claimed=True)
+    assert set(house.vetoes()) == {"a/m"}
+    house.succeed(A, claimed=True)
+    assert house.vetoes() == {}, "what a host has claimed it may take back"
+    house.fail(A, FailureKind.AUTH, claimed=True)
+    assert set(house.vetoes()) == {"a/m"}
+
+
+@pytest.mark.parametrize("kind", [FailureKind.AUTH, FailureKind.CONNECT, FailureKind.RATE_LIMITED])
+def test_claims_change_nothing_of_what_was_seen_here(kind: FailureKind) -> None:
+    house = House(connect_failures=1)
+    house.fail(A, kind, retry_after=300.0)
+    seen = house.entries()
+    house.fail(A, FailureKind.RATE_LIMITED, status=429, retry_after=1.0, claimed=True)
+    house.fail(A2, FailureKind.SERVER, status=500, claimed=True)
+    house.succeed(A, claimed=True)
+    house.succeed(A2, claimed=True)
+    assert house.entries() == seen
+
+
+def test_what_is_seen_here_takes_the_place_of_a_claim() -> None:
+    house = House()
+    house.fail(A, FailureKind.QUOTA_EXHAUSTED, claimed=True)
+    house.fail(A, FailureKind.QUOTA_EXHAUSTED, status=429, retry_after=3600.0)
+    assert house.wait(A) == 3600.0
+    assert [entry["claimed"] for entry in house.entries()] == [False]
+
+
 def test_status_tells_every_cooldown_and_that_other_processes_have_their_own() -> None:
     house = House()
     house.fail(A, FailureKind.RATE_LIMITED, status=429, retry_after=41.0, source="retry-after")
@@ -586,6 +655,7 @@ def test_status_tells_every_cooldown_and_that_other_processes_have_their_own() -
             "kind": "rate_limited",
             "source": "429 by header retry-after",
             "stated": True,
+            "claimed": False,
             "until": "2026-11-20T12:00:41Z",
             "seconds": 41.0,
             "failures": 1,
@@ -599,6 +669,7 @@ def test_status_tells_every_cooldown_and_that_other_processes_have_their_own() -
             "kind": "server",
             "source": "3 failures in a row, the last: 503",
             "stated": False,
+            "claimed": False,
             "until": "2026-11-20T12:00:30Z",
             "seconds": 30.0,
             "failures": 3,
