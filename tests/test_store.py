@@ -435,6 +435,17 @@ def test_a_file_that_others_could_read_is_made_private_and_rights_are_never_adde
     assert stat.S_IMODE(path.stat().st_mode) == 0o400
 
 
+def test_the_rights_of_what_a_link_leads_to_stay_as_they_are(tmp_path: Path) -> None:
+    real, link = tmp_path / "shared.db", tmp_path / "x.db"
+    run(real, begin_at_zero)
+    real.chmod(0o644)
+    link.symlink_to(real)
+    run(link, raise_by_one)
+    assert stat.S_IMODE(real.stat().st_mode) == 0o644
+    run(real, raise_by_one)
+    assert stat.S_IMODE(real.stat().st_mode) == 0o600
+
+
 def filled(path: Path) -> bytes:
     def fill(connection: Connection) -> None:
         connection.execute(COUNTERS.insert(), [{"name": f"{number:0>40}", "value": number} for number in range(2000)])

@@ -190,7 +190,7 @@ def _wrong_address(base_url: str, local: bool | None) -> str | None:
     if url.user or url.password or url.query_string:
         return "`base_url` must not hold credentials or a query; name the key by `api_key_env`"
     if local and not may_be_local(url.host):
-        return f"`local: true`, but {url.host} is a public address; a private request would leave the house"
+        return f"`local: true`, but {url.host} is a public address, or may be; a private request would leave the house"
     return None
 
 

@@ -170,11 +170,17 @@ FRAMING = frozenset(["connection", "content-length", "date", "keep-alive", "serv
 
 
 class Unquoting(logging.Filter):
-    """Keeps what aiohttp says of malformed requests out of the log: it quotes their lines, with the keys in them."""
+    """Keeps what aiohttp says of malformed requests out of the log: it quotes their lines, with the keys in them.
+
+    Of a body that cannot be unpacked one line is left of a page.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a record may be written."""
-        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, web.RequestPayloadError):
+            record.msg, record.args, record.exc_info = "a client's body is not what its headers say", (), None
+        return not isinstance(error, HttpProcessingError)
 
 
 class Reloads:

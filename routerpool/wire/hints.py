@@ -26,13 +26,19 @@ NO_MORE: Mapping[str, HintReader] = MappingProxyType({})
 
 SESSION_HEADERS = (
     "x-session-id",
-    "x-session-affinity",
     "x-claude-code-session-id",
     "x-opencode-session",
+    "x-session-affinity",
     "session-id",
+    "session_id",
     "thread-id",
+    "conversation_id",
+    "x-conversation-id",
+    "x-litellm-session-id",
+    "x-olla-session-id",
+    "x-model-affinity",
 )
-"""Headers in which clients name a conversation, the more telling ones first."""
+"""Headers in which clients name a conversation, the more telling ones first; one that is told twice is told alike."""
 
 CAMEL_HINTS: Mapping[str, tuple[str, float | None]] = {
     "allowAsync": ("allow_async", None),
@@ -84,17 +90,26 @@ def _header_hints(told: Iterable[tuple[str, str]], more: Mapping[str, HintReader
     sessions: dict[str, str] = {}
     for meaning, value in told:
         if meaning.startswith("session:"):
-            sessions[meaning] = value
+            if sessions.setdefault(meaning, value) != value:
+                raise _told_twice(meaning.removeprefix("session:").title())
             continue
         parsed = _hint(meaning, value, f"X-Router-{meaning.replace('_', '-').title()}", more)
         if meaning == "privacy":  # sent twice: a proxy on the way may have added the higher one
             parsed = max(parsed, values.get(meaning) or parsed)
+        elif meaning == "session" and values.get(meaning, parsed) != parsed:
+            raise _told_twice("X-Router-Session")
         values[meaning] = parsed
     if sessions:
         values.setdefault(
             "session", next(sessions[f"session:{n}"] for n in SESSION_HEADERS if f"session:{n}" in sessions)
         )
     return values
+
+
+def _told_twice(header: str) -> RequestError:
+    """A proxy on the way may keep the first or the last: a conversation's class must not hang on that."""
+    message = f"`{header}` names two different sessions; send it once"
+    return RequestError("invalid_request", message, param=header)
 
 
 def _hint(name: str, value: Any, place: str, more: Mapping[str, HintReader], divisor: float | None = None) -> Any:

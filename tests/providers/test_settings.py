@@ -118,6 +118,14 @@ def test_headers_are_those_of_every_request_then_the_authors_then_the_users() ->
     }
 
 
+OTHERS = [
+    *("2130706433", "0x7f000001", "0x7f.1", "127.1", "017700000001", "134744072", "0x08080808"),
+    *("169.254.169.254", "169.254.170.2", "[fd00:ec2::254]", "[::ffff:169.254.169.254]", "metadata.google.internal"),
+    *("8.8.8.8", "[2001:4860:4860::8888]", "[::ffff:8.8.8.8]", "api.example"),
+]
+"""Hosts that are not in the house, or that a resolver may read as somebody else's."""
+
+
 @pytest.mark.parametrize(
     ("section", "words"),
     [
@@ -125,6 +133,7 @@ def test_headers_are_those_of_every_request_then_the_authors_then_the_users() ->
         ({"base_url": "https://u:p@x.example"}, "`base_url` must not hold credentials or a query"),
         ({"base_url": "https://x.example?k=1"}, "`base_url` must not hold credentials or a query"),
         ({"base_url": "https://x.example", "local": True}, "`local: true`, but x.example is a public address"),
+        *(({"base_url": f"http://{host}/v1", "local": True}, "`local: true`, but ") for host in OTHERS),
         ({"base_url": "http://[::1"}, "Invalid"),
         ({"headers": {"X-A": "a\r\nb"}}, "the header 'X-A' holds a character that no header can carry"),
     ],
@@ -181,6 +190,13 @@ def test_no_settings_tell_their_key_or_their_headers() -> None:
 
 claims = st.sampled_from([None, True, False])
 places = st.sampled_from(["http://127.0.0.1:9", "http://box.local/v1", "https://gpu.example/v1", "http://10.0.0.5"])
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "[::1]", "192.168.1.7", "[fd00:ec2::253]", "[fe80::1]", "[::ffff:10.0.0.1]", "gpu-1", "m.lan"]
+)
+def test_what_is_on_this_machine_or_network_may_be_local(host: str) -> None:
+    assert settled(section={"base_url": f"http://{host}/v1", "local": True}).wrong is None
 
 
 @given(native=st.booleans(), gratis=st.booleans(), local=claims, free=claims, section=st.none() | places, at=places)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import re
@@ -233,8 +234,9 @@ def test_what_opens_a_server_to_others_is_a_key_or_a_word(host: str) -> None:
     check_exposure(ServerConfig(), "localhost")
 
 
-def test_admin_keys_are_keys_too() -> None:
-    check_exposure(evolve(ServerConfig(), admin_keys=(KEY,)), "0.0.0.0")
+@pytest.mark.parametrize("plane", ["host_keys", "admin_keys"])
+def test_keys_of_every_plane_are_keys(plane: str) -> None:
+    check_exposure(evolve(ServerConfig(), **{plane: (KEY,)}), "0.0.0.0")
 
 
 async def test_a_port_that_is_taken_is_told_with_the_cure(tmp_path: Path) -> None:
@@ -328,3 +330,20 @@ async def test_a_key_in_a_malformed_header_stays_out_of_the_log(tmp_path: Path) 
         served.signal()
         _, said = await served.end()
         assert key not in said
+
+
+async def test_a_body_that_cannot_be_unpacked_is_one_line_in_the_log(tmp_path: Path) -> None:
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    head += "Content-Type: application/json\r\n"
+    bodies = {"deflate": b"garbage!!", "gzip": gzip.compress(b"{}" * 100_000)[:-20] + b"x" * 30, "br": b"z"}
+    async with Upstream() as up, serving(tmp_path, up) as served:
+        for coding, body in bodies.items():
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(served.url.rpartition(":")[2]))
+            framed = f"Content-Encoding: {coding}\r\nContent-Length: {len(body)}\r\n\r\n"
+            writer.write((head + framed).encode() + body)
+            assert (await reader.read()).partition(b" ")[2][:3] in (b"415", b"400")
+            writer.transport.abort()
+        served.signal()
+        _, said = await served.end()
+    assert "Traceback" not in said
+    assert len(said.splitlines()) <= len(bodies)

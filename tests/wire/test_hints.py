@@ -203,6 +203,15 @@ def test_of_several_session_names_the_most_telling_wins() -> None:
     assert read_hints({"session": "body"}, [*headers, ("X-Router-Session", "mine")]).session == "body"
 
 
+@pytest.mark.parametrize("name", [*SESSION_HEADERS, "x-router-session"])
+def test_a_session_that_is_named_twice_is_named_alike(name: str) -> None:
+    assert read_hints(None, [(name, "a"), (name.title(), "a")]).session == "a"
+    for headers in ([(name, "a"), (name.upper(), "b")], [(name, "a"), (name, "a"), (name, "b")]):
+        with pytest.raises(RequestError, match="names two different sessions") as refused:
+            read_hints(None, headers)
+        assert (refused.value.status, refused.value.param) == (400, name.title())
+
+
 # Of plugins
 
 MORE = hint_readers(

@@ -230,10 +230,18 @@ class Policy:
         if self.config.findings and known.findings:
             known = known.raised(max(map(self._weight, known.findings)))
         if self._rules:
-            matched = list(self._rules.matched(request, known))
+            matched = list(self._rules.matched(request, known, self._names))
             if matched:
                 known = known.raised(max(privacy for privacy, _ in matched), [finding for _, finding in matched])
         return None if known is features else known
+
+    def _names(self, model: str) -> Iterable[str]:
+        """What a model that is asked for may be called in a rule: also what it stands for, and whose it may be."""
+        if self._router is None:
+            return (model,)
+        aim = self._router.config.alias(model)
+        whose = self._router.catalog.snapshot.by_model.get(aim, ())
+        return (model, aim, *(candidate.key for candidate in whose))
 
     def _weight(self, finding: Finding) -> Privacy:
         weights = self.config.findings.items()

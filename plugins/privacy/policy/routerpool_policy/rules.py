@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -19,6 +19,11 @@ __all__ = ["Rule", "Rules"]
 ARGUMENTS = re.compile(r"\.(?:arguments|input)\b")
 """Where in a message the arguments of tool calls stand, in the forms of OpenAI and of Anthropic."""
 
+LONGEST_NAME = 256
+"""Characters of a model's name that are looked at for its parts; no real one comes near."""
+
+NamesOf = Callable[[str], Iterable[str]]
+
 MOST_TEXTS = 20_000
 """Texts of which is remembered whether they match; two numbers each."""
 
@@ -29,7 +34,9 @@ class Rule:
 
     privacy: Privacy = field(metadata={"help": "The class to raise them to"})
     name: str | None = field(default=None, metadata={"help": "What findings call this rule; default is its number"})
-    models: tuple[str, ...] = field(default=(), metadata={"help": "The model asked for, as names or globs"})
+    models: tuple[str, ...] = field(
+        default=(), metadata={"help": "The model asked for, as names or globs, with or without its provider"}
+    )
     callers: tuple[str, ...] = field(default=(), metadata={"help": "The name of the API key, as names or globs"})
     sessions: tuple[str, ...] = field(
         default=(), metadata={"help": "The client's session id, or our hash of it, as names or globs"}
@@ -61,10 +68,15 @@ class Rules:
     def __len__(self) -> int:
         return len(self._rules)
 
-    def matched(self, request: ChatRequest, features: Features) -> Iterator[tuple[Privacy, Finding]]:
-        """What the rules say that would raise this request: the class, and a finding that names rule and place."""
+    def matched(
+        self, request: ChatRequest, features: Features, names: NamesOf = lambda model: (model,)
+    ) -> Iterator[tuple[Privacy, Finding]]:
+        """What the rules say that would raise this request: the class, and a finding that names rule and place.
+
+        `names` says what else the model that is asked for is called.
+        """
         open_rules = [
-            rule for rule in self._rules if rule.privacy > features.privacy and rule.allows(request, features)
+            rule for rule in self._rules if rule.privacy > features.privacy and rule.allows(request, features, names)
         ]
         wanted = any(rule.conditions for rule in open_rules)
         places = self._places(request) if wanted else {}
@@ -127,15 +139,27 @@ class _Compiled:
         if rule.words:
             self.conditions.append(_Condition(_phrases(rule.words), rule.where != "arguments"))
 
-    def allows(self, request: ChatRequest, features: Features) -> bool:
+    def allows(self, request: ChatRequest, features: Features, names: NamesOf) -> bool:
         """Whether the conditions on the request itself hold, or there are none."""
         rule = self._rule
         session = [name for name in (request.hints.session, features.session) if name]
         return (
-            _named([request.model], rule.models)
+            (not rule.models or _named(_with_suffixes(names(request.model)), rule.models))
             and _named([request.caller.id], rule.callers)
             and _named(session, rule.sessions)
         )
+
+
+def _with_suffixes(names: Iterable[str]) -> list[str]:
+    """Each name, and what is left of it without its provider: `a/b/c`, `b/c` and `c`."""
+    return [name for whole in names for name in _suffixes(whole)]
+
+
+def _suffixes(name: str) -> Iterator[str]:
+    yield name
+    while "/" in name[:LONGEST_NAME]:
+        name = name.partition("/")[2]
+        yield name
 
 
 def _named(names: Sequence[str], patterns: Sequence[str]) -> bool:

@@ -216,6 +216,11 @@ PATH = {"paths": ["~/clients/**", "*.pem"], "privacy": "secret"}
         ({"words": ["falcon"], "paths": ["*.pem"]}, called({"q": "falcon"}), False),
         ({"words": ["falcon"], "paths": ["*.pem"]}, called({"q": "falcon", "p": "x.pem"}), True),
         ({"models": ["home/*"]}, HELLO | {"model": "home/m"}, True),
+        ({"models": ["m"]}, HELLO | {"model": "home/m"}, True),
+        ({"models": ["home/m"]}, HELLO | {"model": "m"}, True),
+        ({"models": ["home/*", "nope"]}, HELLO | {"model": "short"}, True),
+        ({"models": ["m?"]}, HELLO | {"model": "home/m"}, False),
+        ({"models": ["auto"]}, HELLO | {"model": "routerpool/auto"}, True),
         ({"models": ["gpt-*"]}, HELLO, False),
         ({"callers": ["ci"]}, HELLO, True),
         ({"callers": ["other"]}, HELLO, False),
@@ -225,7 +230,7 @@ PATH = {"paths": ["~/clients/**", "*.pem"], "privacy": "secret"}
     ],
 )
 def test_a_rule_raises_the_requests_that_meet_all_its_conditions(rule: Any, body: Any, holds: bool) -> None:
-    router = made({"rules": [{"privacy": "secret", **rule}]})
+    router = made({"rules": [{"privacy": "secret", **rule}]}, aliases={"short": "home/m"})
 
     plan = planned(router, body, caller=Caller(id="ci"))
 
