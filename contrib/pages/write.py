@@ -1,9 +1,9 @@
 """Writes all that is made of the code: `python contrib/pages/write.py [--check]`.
 
 The pages under `contrib/docs/`: one for each hook and their index, the values that cross hooks, all plugins with their
-options, the providers, the configuration, the commands, and HTTP. And in the README: the list of plugins and the
-picture of the rooms. The other pages are written by hand. With `--check` nothing is written; what is not as the code
-says is named, and the exit code is 1.
+options, the providers, the configuration, the commands, and HTTP. In the README: the list of plugins and the picture
+of the rooms. On the safety page: the table of attacks. The other pages are written by hand. With `--check` nothing is
+written; what is not as the code says is named, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from attacks import attacks
 from commands import commands_page
 from hooks import hook_pages
 from rooms import picture
@@ -23,6 +24,7 @@ from plugins import listed, plugins_page, providers_page
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCS, README = ROOT / "contrib" / "docs", ROOT / "README.md"
+SAFETY = DOCS / "safety.md"
 BEGIN, END = "<!-- {}:begin (made by contrib/pages/write.py, checked by a test) -->", "<!-- {}:end -->"
 
 
@@ -36,6 +38,7 @@ def made() -> Iterator[tuple[Path, str]]:
     yield DOCS / "configuration.md", configuration_page()
     yield DOCS / "commands.md", commands_page()
     yield DOCS / "http.md", http_page()
+    yield SAFETY, put(SAFETY.read_text(), "attacks", attacks())
     yield README, put(put(README.read_text(), "plugins", listed()), "rooms", picture())
 
 
@@ -45,7 +48,7 @@ def put(text: str, name: str, part: str) -> str:
     head, found, rest = text.partition(begin)
     _, closed, tail = rest.partition(end)
     if not (found and closed):
-        raise ValueError(f"the README has no {begin} … {end}")
+        raise ValueError(f"the page has no {begin} … {end}")
     return f"{head}{begin}\n{part}\n{end}{tail}"
 
 
