@@ -440,10 +440,8 @@ def _prepare(path: Path) -> None:
             # Never opened where it is there: to close it again would give up the locks that this process holds on it.
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         except FileExistsError:
-            # A file that is another user's is theirs to protect, and what a link leads to is not ours to know.
-            with suppress(PermissionError):
-                if not path.is_symlink():
-                    path.chmod(path.stat().st_mode & 0o700)
+            with suppress(PermissionError):  # another user's file is theirs to protect, as is what a link leads to
+                path.chmod(path.stat().st_mode & (0o7777 if path.is_symlink() else 0o700))
             if not os.access(path, os.R_OK | os.W_OK):  # SQLite would begin reading transactions in silence
                 cure = "give it to this user or name another file"
                 raise StoreError("read_only", f"{path}: user {os.geteuid()} may not write it; {cure}") from None

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from attrs import evolve
 
 from routerpool.cli import terminal
 from routerpool.cli.client import COMMANDS, Target, config_options, json_option, show, target_options
@@ -26,7 +25,6 @@ from routerpool.version import __version__
 
 if TYPE_CHECKING:
     from routerpool.cli.console import Console
-    from routerpool.config.sections import ServerConfig
     from routerpool.router import Router
     from routerpool.types import Report
 
@@ -431,26 +429,13 @@ def config_schema(as_json: bool) -> None:
 @json_option
 @click.pass_context
 def doctor_command(ctx: click.Context, probe: bool, target: Target, as_json: bool) -> None:
-    """Say what is missing and how to mend it: configuration, keys, servers, also in the one that runs at --url.
-
-    Exit code 1 if something is broken.
-    """
+    """Say what is missing and how to mend it: configuration, keys, servers. Exit code 1 if something is broken."""
     import asyncio
 
     from routerpool.cli.doctor import examine
 
     router, _ = target.router()
-    running = target if target.url else evolve(target, url=_address(router.config.server))
-    _tell(ctx, asyncio.run(examine(router, network=probe, target=running)), as_json)
-
-
-def _address(server: ServerConfig) -> str:
-    """Where the server of a configuration answers on this machine, if it runs."""
-    from routerpool.server.access import is_loopback
-
-    host = server.host if is_loopback(server.host) else "127.0.0.1"
-    scheme = "https" if server.tls else "http"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{server.port}{server.base_path}"
+    _tell(ctx, asyncio.run(examine(router, network=probe, target=target)), as_json)
 
 
 def _tell(ctx: click.Context, found: Iterable[Report], as_json: bool) -> None:

@@ -12,10 +12,12 @@ from contextlib import suppress
 from time import perf_counter
 
 import aiohttp
+from attrs import evolve
 from yarl import URL
 
 from routerpool.cli.client import ClientError, Target, connected
 from routerpool.cli.preflight import left_off, preflight
+from routerpool.config.sections import ServerConfig
 from routerpool.engine.overview import unprotected
 from routerpool.protocols import Provider
 from routerpool.providers.failures import failure_of_exception
@@ -33,11 +35,11 @@ REFUSED = (401, 403)
 async def examine(router: Router, *, network: bool = False, target: Target | None = None) -> list[Report]:
     """All findings about this router, which is not started yet; it is closed again before this returns.
 
-    `target` is the server that runs, where one does: what has been switched off there is told as well.
+    `target` is the server that runs, else where this one's would, to tell what has been switched off there.
     """
     reports = [_origin(router), *await preflight(router)]
     if target is not None:
-        reports += await _running(target)
+        reports += await _running(target if target.url else evolve(target, url=_address(router.config.server)))
     providers = [provider for provider in router.providers.values() if isinstance(provider, OpenAIProvider)]
     asked = [provider for provider in providers if _may_be_asked(provider, network)]
     if network:
@@ -60,6 +62,13 @@ async def examine(router: Router, *, network: bool = False, target: Target | Non
 def _off(line: str) -> Report:
     text, _, cure = line.partition(": ")
     return Report(level=Level.NOTE, text=text, cure=cure, subject="plugins")
+
+
+def _address(server: ServerConfig) -> str:
+    """Where the server of a configuration answers on this machine, if it runs."""
+    host = server.host if is_loopback(server.host) else "127.0.0.1"
+    scheme = "https" if server.tls else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{server.port}{server.base_path}"
 
 
 async def _running(target: Target) -> list[Report]:
