@@ -41,7 +41,7 @@ from routerpool.types import (
     Features,
     Report,
 )
-from routerpool.wire.json import loads
+from routerpool.wire.json import parsed
 from routerpool.wire.request import new_id, parse_chat
 
 __all__ = ["Router", "Source"]
@@ -258,8 +258,8 @@ class Router:
         answer = sink.answer
         if answer.status >= 400:
             raise AnswerError(answer.status, parsed_error(answer))
-        parsed = loads(answer.body)
-        return parsed if isinstance(parsed, dict) else {}
+        document = await parsed(answer.body)
+        return document if isinstance(document, dict) else {}
 
     async def stream(
         self, body: Mapping[str, Any], caller: Caller | None = None, *, headers: Headers = ()

@@ -21,7 +21,7 @@ from routerpool.providers.replies import read_all
 from routerpool.types import Answer, Attempt, ChatRequest, Failure, FailureKind, Opening, Outcome, Usage
 from routerpool.wire.answers import answer_of, whole_opening
 from routerpool.wire.errors import read_error
-from routerpool.wire.json import loads
+from routerpool.wire.json import off_loop, parsed
 from routerpool.wire.stream import State, Stream
 from routerpool.wire.usage import read_usage
 
@@ -122,7 +122,7 @@ class Exchange:
         content_type = upstream.headers.get("Content-Type", "")
         if "html" in content_type or "json" in content_type:
             body = await read_all(upstream, ERROR_BODY_BYTES)
-            if _holds_error(body):
+            if await _holds_error(body):
                 return self.provider.failure(upstream.status, upstream.headers, body)
             return self._no_answer(f"answered a stream with {content_type[:40]}")
         return await self._streamed(upstream)
@@ -132,26 +132,26 @@ class Exchange:
         journey = self.journey
         body = await read_all(upstream, self.limits.upstream_bytes)
         try:
-            parsed = loads(body)
+            document = await parsed(body)
         except ValueError:
             return self._no_answer("answered with something else than JSON")
-        said = answer_of(parsed)
-        if read_error(parsed) is not None:
+        said = answer_of(document)
+        if read_error(document) is not None:
             return self.provider.failure(upstream.status, upstream.headers, body)
         if said is None:
             return self._no_answer("answered with no chat completion")
         if not (said.meaningful or self._may_be_empty() or said.finish_reason in ("length", "content_filter")):
             return self._no_answer("answered with nothing", FailureKind.EMPTY)
         if self.hooks.impls["judge"] or said.tool_calls:  # else nobody looks at it
-            failure = await self._judge(whole_opening(said, parsed))
+            failure = await self._judge(whole_opening(said, document))
             if failure is not None:
                 return failure
         journey.answered_by(self.candidate)
         rewriting = await self._rewriting()
         if rewriting is not None:
-            body = rewriting.answer(body)
+            body = await off_loop(rewriting.answer, body)
         size = len(said.text) + len(said.reasoning)
-        await self.succeed(read_usage(parsed) or journey.estimated(max(size // 4, 1)))
+        await self.succeed(read_usage(document) or journey.estimated(max(size // 4, 1)))
         await journey.to_client(
             journey.sink.plain(Answer(status=200, content_type="application/json", body=body), journey.served())
         )
@@ -292,8 +292,8 @@ class Exchange:
         return None if cap is None else 2 * cap + 256
 
 
-def _holds_error(body: bytes) -> bool:
+async def _holds_error(body: bytes) -> bool:
     try:
-        return read_error(loads(body)) is not None
+        return read_error(await parsed(body)) is not None
     except ValueError:
         return False

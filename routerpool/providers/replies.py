@@ -10,7 +10,7 @@ import aiohttp
 
 from routerpool.protocols import Reply
 from routerpool.providers.connection import Received
-from routerpool.wire.json import loads
+from routerpool.wire.json import parsed
 
 __all__ = ["HttpReply", "ReadReply", "read_all", "read_document"]
 
@@ -129,7 +129,7 @@ async def read_document(response: aiohttp.ClientResponse) -> Any:
         raise aiohttp.ClientResponseError(
             response.request_info, response.history, status=response.status, headers=response.headers
         )
-    document = loads(await read_all(HttpReply(response), DOCUMENT_BYTES))
+    document = await parsed(await read_all(HttpReply(response), DOCUMENT_BYTES))
     if not isinstance(document, dict | list) or (isinstance(document, dict) and document.get("error")):
         raise ValueError("an error or a bare value in place of a document")
     return document

@@ -13,7 +13,7 @@ from routerpool.engine.sinks import Served
 from routerpool.errors import RequestError
 from routerpool.server.responses import HttpSink
 from routerpool.types import Answer
-from routerpool.wire.json import dumps, loads
+from routerpool.wire.json import dumps, loads, off_loop
 from routerpool.wire.sse import event_data, split_events
 
 __all__ = ["DoorSink"]
@@ -45,10 +45,12 @@ class DoorSink(HttpSink):
     async def plain(self, answer: Answer, served: Served) -> None:
         """Send a whole answer, translated unless it is a refusal."""
         if answer.status < 400 and "json" in answer.content_type:
-            answer = Answer(
-                status=answer.status, content_type="application/json", body=dumps(self.body(loads(answer.body)))
-            )
+            body = await off_loop(self._whole, answer.body)
+            answer = Answer(status=answer.status, content_type="application/json", body=body)
         await super().plain(answer, served)
+
+    def _whole(self, body: bytes) -> bytes:
+        return dumps(self.body(loads(body)))
 
     async def write(self, block: bytes) -> None:
         """Send whole events, translated."""

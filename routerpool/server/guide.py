@@ -106,9 +106,8 @@ class Guide:
         sink = HostsSink(self.client, server.generation.serving, self)
         try:
             server.open_for_requests()
-            asked = server.router.request(
-                parsed_json(await self.request.read()), self.caller, self.request.headers.items(), request_id=request_id
-            )
+            body, headers = await parsed_json(await self.request.read()), self.request.headers.items()
+            asked = server.router.request(body, self.caller, headers, request_id=request_id)
             await server.router.handle(asked, sink, partial(HandledExchange, guide=self))
         except RequestError as error:
             if self.own is not None:

@@ -18,7 +18,7 @@ from routerpool.errors import RequestError
 from routerpool.router import Router
 from routerpool.types import Answer, ChatRequest
 from routerpool.wire.errors import error_event
-from routerpool.wire.json import TooManyValuesError, dumps, loads
+from routerpool.wire.json import TooManyValuesError, dumps, parsed
 from routerpool.wire.sse import DONE
 
 __all__ = [
@@ -237,13 +237,13 @@ async def read_json(request: web.BaseRequest, limit: int | None = None) -> Any:
         raise RequestError("client_gone", "the client left before the end of its request") from None
     except (web.RequestPayloadError, HttpProcessingError):
         raise RequestError("invalid_json", "the body is not framed as its headers say") from None
-    return parsed_json(body)
+    return await parsed_json(body)
 
 
-def parsed_json(body: bytes | bytearray) -> Any:
+async def parsed_json(body: bytes | bytearray) -> Any:
     """A client's JSON as values; what is none is a RequestError."""
     try:
-        return loads(body, REQUEST_VALUES)
+        return await parsed(body, REQUEST_VALUES)
     except TooManyValuesError as error:
         raise RequestError("request_too_large", f"the body holds {error}") from None
     except ValueError:

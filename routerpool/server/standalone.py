@@ -33,6 +33,9 @@ YOUNG_OBJECTS = 20_000
 """gc's first threshold once the plugins are up: measured to cut the p99 of a plain request to a quarter."""
 
 BACKLOG = 1024
+BEAT_SECONDS = 2.0
+"""How often a worker tells its supervisor that its loop goes round."""
+
 LINGER_SECONDS = 2.0
 """How long the rest of a body that was refused is still read, so that the client sees why."""
 
@@ -273,6 +276,12 @@ class WorkerControl:
 
         loop.add_reader(self._wire.fileno(), heard)
         self.tell({"do": "ready"})
+
+        def beat() -> None:
+            self.tell({"do": "beat"})
+            loop.call_later(BEAT_SECONDS, beat)
+
+        beat()
 
 
 def certificate(config: ServerConfig) -> ssl.SSLContext | None:

@@ -36,6 +36,9 @@ FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 30.0
 """A worker that dies is replaced after a wait that doubles while it keeps dying within `STEADY_SECONDS`."""
 
 STEADY_SECONDS = 30.0
+SILENT_SECONDS = 30.0
+"""A worker of which nothing is heard for so long hangs, though it tells every `BEAT_SECONDS` that it does not."""
+
 GRACE_SECONDS = 5.0
 """How much longer than `drain_seconds` a worker may take before it is killed."""
 
@@ -76,6 +79,8 @@ class Child:
     pid: int
     wire: socket.socket
     born: float
+    heard: float
+    """When it last told anything."""
     rest: bytes = b""
     ready: bool = False
 
@@ -123,13 +128,15 @@ class Supervisor:
             self._reload = True
 
     def _turn(self) -> None:
-        wait = min((due - time.monotonic() for due in self._due.values()), default=None)
-        for key, _ in self._selector.select(None if wait is None else max(wait, 0)):
+        silent = [child.heard + SILENT_SECONDS for child in self.children.values() if child.ready]
+        until = min([*self._due.values(), *silent], default=None)
+        for key, _ in self._selector.select(None if until is None else max(until - time.monotonic(), 0)):
             if key.fileobj is self._wake:
                 with suppress(BlockingIOError):
                     self._wake.recv(4096)
             elif key.data in self.children:
                 self._hear(self.children[key.data])
+        self._end_silent()
         self._bury()
         if self._reload:
             self._reload = False
@@ -148,7 +155,8 @@ class Supervisor:
             self._be_worker(number, ours, theirs)
         theirs.close()
         ours.setblocking(False)
-        self.children[pid] = Child(number, pid, ours, time.monotonic())
+        now = time.monotonic()
+        self.children[pid] = Child(number, pid, ours, born=now, heard=now)
         self._selector.register(ours, selectors.EVENT_READ, pid)
 
     def _be_worker(self, number: int, ours: socket.socket, theirs: socket.socket) -> None:
@@ -188,13 +196,14 @@ class Supervisor:
             self._selector.unregister(child.wire)
             child.wire.close()
             return
+        child.heard = time.monotonic()
         *lines, child.rest = (child.rest + data).split(b"\n")
         for line in lines:
             message = json.loads(line)
             if message["do"] == "ready":
                 child.ready = True
                 self._tell_ready()
-            else:
+            elif message["do"] != "beat":
                 self._pass_on(line, but=child)
 
     def _pass_on(self, line: bytes, but: Child | None = None) -> None:
@@ -216,6 +225,14 @@ class Supervisor:
             log.error("the new configuration is not taken, the old one stays:\n%s", error)
             return
         self._pass_on(json.dumps({"do": "reload"}).encode())
+
+    def _end_silent(self) -> None:
+        """Kill workers whose loop hangs: they answer nobody, take no signal, and are replaced once they are dead."""
+        for child in self.children.values():
+            if child.ready and time.monotonic() - child.heard > SILENT_SECONDS:
+                child.heard = time.monotonic()
+                log.error("worker %s has told nothing for %.0f s and is killed", child.number, SILENT_SECONDS)
+                os.kill(child.pid, signal.SIGKILL)
 
     def _bury(self) -> None:
         """Take note of workers that have died, and have each replaced after its wait."""

@@ -10,7 +10,7 @@ Nothing here knows a network, a provider or a policy. What other dialects need, 
 
 from routerpool.wire.errors import read_error
 from routerpool.wire.hints import read_hints
-from routerpool.wire.json import dumps, event_bytes, loads
+from routerpool.wire.json import dumps, event_bytes, loads, parsed
 from routerpool.wire.request import new_id, parse_chat, sent_body, serialised, session_of
 from routerpool.wire.sse import DONE, Cutter, event_data, split_events
 from routerpool.wire.stream import State, Stream
@@ -29,6 +29,7 @@ __all__ = [
     "loads",
     "new_id",
     "parse_chat",
+    "parsed",
     "read_error",
     "read_hints",
     "read_usage",

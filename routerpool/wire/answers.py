@@ -33,7 +33,9 @@ def delta_of(event: Any) -> Delta | None:
     choices = event.get("choices") if isinstance(event, dict) else None
     if not isinstance(choices, list):
         return None
-    text, reasoning, finish, other = "", "", None, False
+    finish, other = None, False
+    texts: list[str] = []
+    reasonings: list[str] = []
     calls: list[Mapping[str, Any]] = []
     for choice in choices:
         if not isinstance(choice, dict):
@@ -42,9 +44,12 @@ def delta_of(event: Any) -> Delta | None:
         part = _part(choice.get("delta") or {})
         if part is None:
             return None
-        text, reasoning, other = text + part.text, reasoning + part.reasoning, other or part.other
+        texts.append(part.text)
+        reasonings.append(part.reasoning)
+        other = other or part.other
         calls += part.tool_calls
-    return Delta(text, reasoning, calls, finish if isinstance(finish, str) else None, other)
+    finish = finish if isinstance(finish, str) else None
+    return Delta("".join(texts), "".join(reasonings), calls, finish, other)
 
 
 def _part(message: Any, finish: str | None = None) -> Delta | None:
@@ -96,20 +101,22 @@ def whole_opening(said: Delta, body: Mapping[str, Any]) -> Opening:
 def join_opening(deltas: Sequence[Delta], *, complete: bool) -> Opening:
     """What the chunks so far add up to, for the judges; fragments of one tool call are put together by index."""
     calls: dict[Any, dict[str, Any]] = {}
+    pieces: dict[tuple[Any, str], list[str]] = {}
     for delta in deltas:
         for fragment in delta.tool_calls:
             if not isinstance(fragment, dict):
                 continue
             function = fragment.get("function")
             function = function if isinstance(function, dict) else {}
-            call = calls.setdefault(
-                fragment.get("index", 0), {"type": "function", "function": {"name": "", "arguments": ""}}
-            )
+            index = fragment.get("index", 0)
+            call = calls.setdefault(index, {"type": "function", "function": {"name": "", "arguments": ""}})
             if fragment.get("id"):
                 call["id"] = fragment["id"]
             for key in ("name", "arguments"):
                 if isinstance(function.get(key), str):
-                    call["function"][key] += function[key]
+                    pieces.setdefault((index, key), []).append(function[key])
+    for (index, key), texts in pieces.items():
+        calls[index]["function"][key] = "".join(texts)
     finish = next((delta.finish_reason for delta in reversed(deltas) if delta.finish_reason), None)
     return Opening(
         text="".join(delta.text for delta in deltas),

@@ -77,9 +77,15 @@ class Process:
 
 
 @contextmanager
-def running(folder: Path, config: str, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Process]:
+def running(
+    folder: Path,
+    config: str,
+    *options: str,
+    env: Mapping[str, str] | None = None,
+    python: tuple[str, ...] = ("-m", "routerpool"),
+) -> Iterator[Process]:
     (folder / "routerpool.yaml").write_text(config)
-    command = [sys.executable, "-m", "routerpool", "serve", "--port", "0", *options]
+    command = [sys.executable, *python, "serve", "--port", "0", *options]
     env = {"HOME": str(folder), "PATH": os.environ["PATH"], **(env or {})}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     process = Process(subprocess.Popen(command, cwd=folder, env=env, **pipes), "")
@@ -122,6 +128,24 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
 def _workers(decisions: list[Any]) -> set[str]:
     """Which workers have made these."""
     return {told["report_token"].partition("-")[2] for told in decisions}
+
+
+IMPATIENT = """
+from routerpool.__main__ import main
+from routerpool.server import standalone, workers
+standalone.BEAT_SECONDS, workers.SILENT_SECONDS = 0.05, 2.0
+main()
+"""
+
+
+def test_a_worker_that_hangs_is_replaced(tmp_path: Path) -> None:
+    with running(tmp_path, f"plugins:\n  {SANDBOX}\n", "--workers", "2", python=("-c", IMPATIENT)) as server:
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGSTOP)
+        assert server.hear("worker 1 has told nothing for 2 s and is killed")
+        assert "is replaced" in server.hear("worker 1 ended with -9")
+        assert set(server.statuses(until=BOTH)) == BOTH
+        assert server.end() == 0
 
 
 def test_a_report_reaches_the_worker_that_has_decided_whoever_accepts_it(tmp_path: Path) -> None:

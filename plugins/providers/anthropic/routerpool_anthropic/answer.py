@@ -15,7 +15,7 @@ from attrs import define, field
 
 from routerpool.protocols import Reply
 from routerpool.providers import read_all
-from routerpool.wire import DONE, Cutter, dumps, event_bytes, event_data, loads, split_events
+from routerpool.wire import DONE, Cutter, dumps, event_bytes, event_data, loads, parsed, split_events
 from routerpool_anthropic.turns import FORMAT
 
 __all__ = ["PlainAnswer", "StreamedAnswer", "Translation", "completion", "translated", "usage_of"]
@@ -62,7 +62,7 @@ class PlainAnswer:
             return b""
         body = await read_all(upstream, ANSWER_BYTES)
         try:
-            message = loads(body)
+            message = await parsed(body)
         except ValueError:
             return body
         is_one = isinstance(message, dict) and message.get("type") == "message"

@@ -23,7 +23,7 @@ from yarl import URL
 from routerpool import Attempt, ChatRequest, Detected, Level, Model, OpenAIProvider, Probe, Report, hookimpl
 from routerpool.protocols import Reply
 from routerpool.providers import HttpReply, ReadReply, Settings, read_all
-from routerpool.wire import loads, serialised
+from routerpool.wire import parsed, serialised
 from routerpool_ollama.address import address_of, is_loopback
 from routerpool_ollama.native import NativeStream, UntranslatableError, chat_body, completion, refusal
 from routerpool_ollama.wishes import OllamaConfig, OllamaModel, Wishes
@@ -91,7 +91,7 @@ class Ollama(OpenAIProvider):
             answer = await read_all(upstream, ANSWER_BYTES)
         finally:
             upstream.close()
-        return ReadReply(200, upstream.headers, completion(answer, identity))
+        return ReadReply(200, upstream.headers, await completion(answer, identity))
 
     def wishes_of(self, model_id: str) -> Wishes:
         """What the configuration wants of Ollama's own, for this model."""
@@ -200,7 +200,7 @@ async def _document(url: str, seconds: float) -> Any:
             aiohttp.ClientSession(timeout=timeout) as session,
             session.get(url, allow_redirects=False) as response,
         ):
-            return loads(await read_all(HttpReply(response), 1 << 20)) if response.status == 200 else None
+            return await parsed(await read_all(HttpReply(response), 1 << 20)) if response.status == 200 else None
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
         return None
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from routerpool.protocols import Reply
-from routerpool.wire import dumps, event_bytes, loads
+from routerpool.wire import dumps, event_bytes, loads, parsed
 from routerpool_ollama.wishes import Wishes
 
 __all__ = ["NativeStream", "UntranslatableError", "chat_body", "completion", "refusal"]
@@ -165,10 +165,10 @@ def refusal(error: UntranslatableError) -> bytes:
 # Answers
 
 
-def completion(answer: bytes, identity: str) -> bytes:
+async def completion(answer: bytes, identity: str) -> bytes:
     """A whole answer as a chat completion; what is none, such as an error, stays as it is."""
     try:
-        told = loads(answer)
+        told = await parsed(answer)
     except ValueError:
         return answer
     said = told.get("message") if isinstance(told, dict) else None
