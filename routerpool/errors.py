@@ -26,9 +26,16 @@ __all__ = [
 ]
 
 
+LONGEST_GUESSED, MOST_GUESSES = 64, 300
+"""The longest name for which one that was meant is sought, and among how many: each costs up to 0.1 ms."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the name closest to a mistyped one, or nothing; it ends a sentence."""
-    close = get_close_matches(name, list(known), n=1)
+    if len(name) > LONGEST_GUESSED:
+        return ""
+    alike = sorted(known, key=lambda other: abs(len(other) - len(name)))[:MOST_GUESSES]
+    close = get_close_matches(name, alike, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

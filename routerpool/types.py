@@ -145,9 +145,10 @@ class Caller:
 class Hints:
     """What the client asked of the router itself: the body's `router` object and the `X-Router-*` headers.
 
-    They are taken out before anything is forwarded. `preferred` and `forbidden` name candidates, models or providers;
-    the `max_*` fields are seconds; `session` is the client's own session id, from whichever header it uses; `more`
-    holds those that plugins have declared.
+    They are taken out before anything is forwarded. `preferred` and `forbidden` name candidates, models or providers
+    as they are, never by patterns; the `max_*` fields are seconds; `session` is the client's own session id, from
+    whichever header it uses; `more` holds those that plugins have declared. A name has at most 256 characters, a list
+    of names 64 of them.
     """
 
     privacy: Privacy | None = None

@@ -175,7 +175,7 @@ class Handover(Sink):
         key = told if isinstance(told, str) else told.key
         found = next((candidate for candidate in self.ranked if candidate.key == key), None) or known.get(key)
         if found is None:
-            raise RequestError("invalid_request", f"there is no candidate called {key!a}", param="candidate")
+            raise RequestError("invalid_request", f"there is no candidate called {key[:80]!a}", param="candidate")
         return found
 
     async def begun(self, running: asyncio.Future[None]) -> None:

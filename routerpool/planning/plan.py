@@ -39,7 +39,10 @@ NO_WINDOW = 1 << 62
 """The smallest context window where none is known."""
 
 MANY_CHOICES = 4096
-"""How many names are remembered with what they mean; globs and an `unknown_model` give clients endless ones."""
+"""How many names are remembered with what they mean; globs and an `unknown_model` give clients endless ones.
+
+They are 5 MB at most, since all names of one meaning share its lineup.
+"""
 
 
 T = TypeVar("T", Veto, Score)
@@ -79,6 +82,7 @@ class Planner:
         self.catalog = catalog
         self.owners = owners
         self._chosen: dict[tuple[str, str | None], tuple[Selection, Lineup]] = {}
+        self._lineups: dict[tuple[str, tuple[str, ...], bool], Lineup] = {}
         self._chosen_from: tuple[Snapshot, object] | None = None
 
     async def plan(self, request: ChatRequest) -> Plan:
@@ -160,12 +164,16 @@ class Planner:
         """The selection and its field, remembered as long as neither the catalog nor the plugins change."""
         snapshot, impls = self.catalog.snapshot, self.hooks.impls
         if self._chosen_from is None or self._chosen_from[0] is not snapshot or self._chosen_from[1] is not impls:
-            self._chosen, self._chosen_from = {}, (snapshot, impls)
+            self._chosen, self._lineups, self._chosen_from = {}, {}, (snapshot, impls)
         key = (request.model, request.hints.profile or request.caller.profile)
         chosen = self._chosen.get(key)
         if chosen is None:
             selection = self.select(request.model, request.hints, request.caller)
-            chosen = selection, self._make_lineup(selection, snapshot)
+            meant = selection.name, selection.keys, selection.strict
+            lineup = self._lineups.get(meant)
+            if lineup is None:
+                lineup = self._lineups[meant] = self._make_lineup(selection, snapshot)
+            chosen = selection, lineup
             if len(self._chosen) < MANY_CHOICES:
                 self._chosen[key] = chosen
         return chosen
@@ -322,7 +330,7 @@ def _tier_distance(candidate: Candidate, tier: Tier | None) -> int:
 
 
 def _forbidden(candidate: Candidate, names: Sequence[str]) -> tuple[str, str] | None:
-    if candidate.provider in names or listed_at(candidate, names) is not None:
+    if not {candidate.provider, candidate.key, candidate.model.id}.isdisjoint(names):
         return "forbidden", "the request forbids it"
     return None
 

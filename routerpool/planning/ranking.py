@@ -80,10 +80,8 @@ def ordered(
 
 
 def _wished(candidate: Candidate, preferred: Sequence[str]) -> int:
-    for place, name in enumerate(preferred):
-        if candidate.provider == name or listed_at(candidate, (name,)) is not None:
-            return place
-    return len(preferred)
+    names = (candidate.provider, candidate.key, candidate.model.id)
+    return next((place for place, name in enumerate(preferred) if name in names), len(preferred))
 
 
 def pinned_by(opinions: Sequence[tuple[str, float, Sequence[Score]]]) -> str | None:

@@ -213,4 +213,5 @@ READERS = {"usage": _usage, "answer": _answer, "outcome": _outcome}
 
 
 def _wrong(name: str, what: str) -> RequestError:
+    name = name[:80]  # a client's own, and of any length
     return RequestError("invalid_request", f"`{name}` {what}", param=name)

@@ -16,7 +16,13 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 from routerpool.errors import RequestError, nearest
 from routerpool.types import NO_HINTS, Hints, Privacy
 
-__all__ = ["NO_MORE", "HintReader", "hint_readers", "read_hints"]
+__all__ = ["LONGEST_NAME", "NO_MORE", "HintReader", "hint_readers", "read_hints"]
+
+LONGEST_NAME = 256
+"""The most characters of a name that a client gives: of a model, a profile, a task, a session or a hint."""
+
+MOST_NAMES = 64
+"""The most names in one hint."""
 
 HintReader = Callable[[Any], Any]
 """Makes a hint's value of what the client wrote; any of the usual errors says that it is none."""
@@ -65,6 +71,8 @@ def read_hints(router: Any, headers: Iterable[tuple[str, str]] = (), more: Mappi
         if not isinstance(router, dict):
             raise RequestError("invalid_request", "`router` must be an object", param="router")
         for name, value in router.items():
+            if len(name) > LONGEST_NAME:
+                raise RequestError("invalid_request", "`router` has a name that is no hint we know", param="router")
             key, divisor = CAMEL_HINTS.get(name, (name, None))
             parsed = _hint(key, value, f"router.{name}", more, divisor)
             if key != "privacy":
@@ -100,9 +108,8 @@ def _header_hints(told: Iterable[tuple[str, str]], more: Mapping[str, HintReader
             raise _told_twice("X-Router-Session")
         values[meaning] = parsed
     if sessions:
-        values.setdefault(
-            "session", next(sessions[f"session:{n}"] for n in SESSION_HEADERS if f"session:{n}" in sessions)
-        )
+        name = next(name for name in SESSION_HEADERS if f"session:{name}" in sessions)
+        values.setdefault("session", _hint("session", sessions[f"session:{name}"], name.title(), more))
     return values
 
 
@@ -130,17 +137,26 @@ def _privacy(value: Any) -> Privacy | None:
 
 
 def _text(value: Any) -> str | None:
-    if value is not None and not isinstance(value, str):
+    if value is not None and not _is_name(value):
         raise TypeError
     return value or None
 
 
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= LONGEST_NAME
+
+
 def _names(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
-        value = [name.strip() for name in value.split(",")]
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        value = [name.strip() for name in value.split(",", MOST_NAMES)]
+    if not isinstance(value, list) or len(value) > MOST_NAMES or not all(map(_is_name, value)):
         raise TypeError
     return tuple(name for name in value if name)
+
+
+def _candidates(value: Any) -> tuple[str, ...]:
+    names = _names(value)
+    return names if "*" not in "".join(names) else _never()
 
 
 def _seconds(value: Any) -> float | None:
@@ -189,8 +205,8 @@ HINTS: Mapping[str, HintReader] = {
     "privacy": _privacy,
     "profile": _text,
     "task": _text,
-    "preferred": _names,
-    "forbidden": _names,
+    "preferred": _candidates,
+    "forbidden": _candidates,
     "priority": _priority,
     "mode": _mode,
     "allow_async": _flag,
@@ -201,8 +217,9 @@ HINTS: Mapping[str, HintReader] = {
 }
 EXPECTED: Mapping[HintReader, str] = {
     _privacy: "must be public, private, sensitive or secret",
-    _text: "must be a text",
-    _names: "must be a list of names",
+    _text: f"must be a text of at most {LONGEST_NAME} characters",
+    _names: f"must be a list of at most {MOST_NAMES} names of at most {LONGEST_NAME} characters",
+    _candidates: f"must be a list of at most {MOST_NAMES} names of providers, models or candidates, and no patterns",
     _priority: "must be low, normal or high",
     _mode: "must be auto, sync or async",
     _flag: "must be true or false",

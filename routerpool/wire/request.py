@@ -12,7 +12,7 @@ from typing import Any
 
 from routerpool.errors import RequestError
 from routerpool.types import Caller, ChatRequest
-from routerpool.wire.hints import NO_MORE, HintReader, read_hints
+from routerpool.wire.hints import LONGEST_NAME, NO_MORE, HintReader, read_hints
 from routerpool.wire.json import dumps
 
 __all__ = ["needs_of", "new_id", "parse_chat", "sent_body", "serialised", "session_of"]
@@ -48,8 +48,9 @@ def parse_chat(
     messages = params.pop("messages", None)
     stream = params.pop("stream", None)
     asked = read_hints(params.pop("router", None), headers, hints)
-    if not isinstance(model, str):
-        raise RequestError("invalid_request", "`model` must be a string", param="model")
+    if not isinstance(model, str) or len(model) > LONGEST_NAME:
+        message = f"`model` must be a string of at most {LONGEST_NAME} characters"
+        raise RequestError("invalid_request", message, param="model")
     if not isinstance(messages, list) or not messages:
         raise RequestError("invalid_request", "`messages` must be a list with at least one message", param="messages")
     for index, message in enumerate(messages):

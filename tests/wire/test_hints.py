@@ -128,9 +128,20 @@ def test_a_privacy_class_may_be_written_in_any_case(text: str) -> None:
         ("privacy", "", "must be public, private, sensitive or secret"),
         ("profile", 3, "must be a text"),
         ("task", ["a"], "must be a text"),
-        ("preferred", 3, "must be a list of names"),
-        ("preferred", ["a", 3], "must be a list of names"),
-        ("forbiddenModels", {"a": 1}, "must be a list of names"),
+        ("preferred", 3, "must be a list of at most 64 names"),
+        ("preferred", ["a", 3], "must be a list of at most 64 names"),
+        ("forbiddenModels", {"a": 1}, "must be a list of at most 64 names"),
+        (
+            "preferred",
+            ["groq/*"],
+            "must be a list of at most 64 names of providers, models or candidates, and no patterns",
+        ),
+        ("forbidden", ["a"] * 65, "must be a list of at most 64 names"),
+        ("forbidden", "a," * 65, "must be a list of at most 64 names"),
+        ("forbidden", ["a" * 257], "must be a list of at most 64 names"),
+        ("profile", "a" * 257, "must be a text of at most 256 characters"),
+        ("task", "a" * 257, "must be a text of at most 256 characters"),
+        ("session", "a" * 257, "must be a text of at most 256 characters"),
         ("priority", "urgent", "must be low, normal or high"),
         ("mode", None, "must be auto, sync or async"),
         ("mode", [], "must be auto, sync or async"),
@@ -152,6 +163,24 @@ def test_a_hint_that_cannot_be_meant_is_refused_with_its_place(name: str, value:
 
     assert (error.code, error.param) == ("invalid_request", f"router.{name}")
     assert error.message.startswith(f"`router.{name}` {told}")
+
+
+def test_names_of_the_longest_length_and_number_are_taken() -> None:
+    names = [str(number) * 256 for number in range(10)] * 6
+    hints = read_hints({"forbidden": names, "profile": "a" * 256, "session": "a" * 256})
+    assert (len(hints.forbidden), hints.profile, hints.session) == (60, "a" * 256, "a" * 256)
+
+
+@pytest.mark.parametrize("header", ["X-Session-Id", "Thread-Id", "X-Router-Session"])
+def test_a_session_that_is_too_long_is_refused_in_whichever_header(header: str) -> None:
+    with pytest.raises(RequestError, match=f"`{header}` must be a text of at most 256 characters"):
+        read_hints(None, [(header, "a" * 257)])
+
+
+def test_a_hint_with_an_endless_name_is_not_repeated() -> None:
+    error = refused({**BODY, "router": {"a" * 100_000: 1}})
+    assert (error.code, error.param) == ("invalid_request", "router")
+    assert len(error.message) < 100
 
 
 @pytest.mark.parametrize(
@@ -253,7 +282,7 @@ def test_a_plugins_hints_mean_the_same_in_the_body_and_in_headers() -> None:
         ("depth", "9" * 400, "must be a whole number"),
         ("heat", "nan", "must be a number"),
         ("tone", ["dry"], "must be a text"),
-        ("tags", [1], "must be a list of names"),
+        ("tags", [1], "must be a list of at most 64 names"),
         ("size", "huge", "must be one of small, large"),
         ("size", ["small"], "must be one of small, large"),
         ("tersse", True, "is no hint we know; did you mean 'terse'?"),

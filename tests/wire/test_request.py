@@ -71,6 +71,8 @@ def test_a_body_that_is_no_object_is_refused(body: Any) -> None:
     [
         ({"model": 3}, "model"),
         ({"model": ["a"]}, "model"),
+        ({"model": "a" * 257}, "model"),
+        ({"model": "a" * (1 << 20)}, "model"),
         ({"messages": None}, "messages"),
         ({"messages": []}, "messages"),
         ({"messages": "Hello"}, "messages"),
@@ -92,6 +94,7 @@ def test_a_field_of_the_wrong_shape_is_refused_with_its_place(change: dict[str, 
 
     assert (error.code, error.status, error.param) == ("invalid_request", 400, param)
     assert f"`{param}`" in error.message
+    assert len(error.message) < 200
 
 
 @pytest.mark.parametrize("body", [{"messages": [HELLO]}, {**BODY, "model": None}, {**BODY, "model": ""}])
