@@ -183,7 +183,8 @@ class ChatRequest:
     """One request, parsed once; what is sent upstream is serialised from it, never the client's raw bytes.
 
     `messages` and `params` are shared with every plugin and must not be changed in place: a mutator answers with
-    `attrs.evolve(request, …)`. `params` holds every other field of the body, known or not.
+    `attrs.evolve(request, …)`. `params` holds every other field of the body, known or not. `heavy` says that it holds
+    so much that whoever goes through all of it does so in a thread: the loop is every request's.
     """
 
     id: str
@@ -195,6 +196,7 @@ class ChatRequest:
     hints: Hints = NO_HINTS
     caller: Caller = Caller()
     native: Native | None = None
+    heavy: bool = False
 
 
 @frozen(kw_only=True, slots=True)

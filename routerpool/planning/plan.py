@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -138,15 +139,22 @@ class Planner:
     # What is known
 
     async def _classify(self, request: ChatRequest, profile: Profile) -> Features:
+        if request.heavy:
+            features = await asyncio.to_thread(self._known, request, profile)
+        else:
+            features = self._known(request, profile)
+        return await self.hooks.fold("classify", features, self._sound_features, before=(request,))
+
+    def _known(self, request: ChatRequest, profile: Profile) -> Features:
+        """What the core itself knows."""
         asked = request.hints.privacy or Privacy.PUBLIC
-        features = Features(
+        return Features(
             task=request.hints.task,
             prompt_tokens=estimate_tokens(request.messages, request.params.get("tools")),
             needs=needs_of(request),
             privacy=max(self.config.privacy.default, profile.privacy, request.caller.privacy, asked),
             session=session_of(request),
         )
-        return await self.hooks.fold("classify", features, self._sound_features, before=(request,))
 
     def _sound_features(self, impl: Impl, before: Features, known: Features) -> Features:
         """What a plugin has made of features, as far as it may."""

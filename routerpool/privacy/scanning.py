@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import orjson
@@ -27,9 +28,6 @@ from routerpool.protocols import Rewriter
 from routerpool.types import NO_HINTS, Attempt, ChatRequest, Features, Finding, Level, Privacy, Probe, Report
 
 __all__ = ["Action", "Match", "ScannerConfig", "TextScanner"]
-
-LARGE = 256 << 10
-"""Characters from which on a text is scanned in a thread: the loop belongs to other requests' streams."""
 
 MOST_FINDINGS = 100
 """Findings that one request tells of."""
@@ -87,7 +85,6 @@ class TextScanner:
         self.name = name or type(self).__name__.lower()
         self._clean: dict[Key, None] = {}
         self._verdicts = Verdicts(self.find, self.name, shortest=self.shortest)
-        self._inline = 0 if self.threaded else LARGE
         self.check_actions()
 
     def check_actions(self) -> None:
@@ -141,11 +138,12 @@ class TextScanner:
         )
 
     def _findings(self, place: str, text: str, matches: Iterable[Match]) -> Iterator[Finding]:
-        line, seen = 1, 0
+        line, begin, seen = 1, -1, 0
         for match in matches:
             line += text.count("\n", seen, match.start)
+            begin = max(begin, text.rfind("\n", seen, match.start))
             seen = match.start
-            column = match.start - text.rfind("\n", 0, match.start)
+            column = match.start - begin
             yield Finding(rule=match.rule, part=place, redacted=self._redacted(text, match), line=line, column=column)
 
     def _redacted(self, text: str, match: Match) -> str:
@@ -158,10 +156,15 @@ class TextScanner:
     @hookimpl(specname="classify")
     def ask(self, request: ChatRequest, features: Features) -> Awaitable[Features | None] | None:
         """The hook: nothing at once where all of a request is known to be clean, else `classify`."""
-        return None if _plainly_in(self._clean, request) else self.classify(request, features)
+        return None if not request.heavy and _plainly_in(self._clean, request) else self.classify(request, features)
 
     async def classify(self, request: ChatRequest, features: Features) -> Features | None:
         """Raise the class, refuse the request, or leave word for `mutate`, by what is found in it."""
+        if self.threaded or request.heavy:
+            return await self._verdicts.in_thread(self._classified, request, features)
+        return self._classified(request, features)
+
+    def _classified(self, request: ChatRequest, features: Features) -> Features | None:
         clean = self._clean
         marked: list[_Marked] = []
         for place, value, _ in fields_of(request):
@@ -170,8 +173,6 @@ class TextScanner:
                 continue
             before = len(marked)
             for text, container, name, suffix in leaves_of(value, place):
-                if len(text) > self._inline:
-                    await self._verdicts.in_thread(text)
                 matches = self.matches_of(text, name)
                 if matches:
                     marked.append(_Marked(place_of(container, name) + suffix, text, matches))
@@ -180,7 +181,7 @@ class TextScanner:
         return self._judged(marked, features) if marked else None
 
     def _judged(self, marked: Sequence[_Marked], features: Features) -> Features:
-        findings = [finding for text in marked for finding in self._findings(*text)][:MOST_FINDINGS]
+        findings = list(islice((finding for text in marked for finding in self._findings(*text)), MOST_FINDINGS))
         wanted: dict[Action, int] = {}
         for place, _, matches in marked:
             for match in matches:
@@ -207,7 +208,15 @@ class TextScanner:
 
     # What is sent, and what comes back
 
-    @hookimpl
+    @hookimpl(specname="mutate")
+    def change(self, request: ChatRequest, attempt: Attempt) -> ChatRequest | Awaitable[ChatRequest | None] | None:
+        """The hook: `mutate`, in a thread where there is much to go through."""
+        if request is attempt.request and self.name not in attempt.features.labels:
+            return None
+        return (
+            self._verdicts.in_thread(self.mutate, request, attempt) if request.heavy else self.mutate(request, attempt)
+        )
+
     def mutate(self, request: ChatRequest, attempt: Attempt) -> ChatRequest | None:
         """Take out what must not be sent, also where another plugin has brought it in."""
         wanted = attempt.features.labels.get(self.name)

@@ -6,6 +6,7 @@ are there for what differs.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -183,9 +184,10 @@ class OpenAIProvider(Declarations):
     async def send(self, attempt: Attempt, request: ChatRequest, session: aiohttp.ClientSession) -> Reply:
         """POST the adapted body to `chat_url`."""
         model = attempt.candidate.model
-        body = self.body_of(request, model)
         line = self._session_line(attempt)
-        reply = HttpReply(await self._chat.post(session, serialised(self.adapt(body, model)), line))
+        make = self._payload
+        body, payload = await asyncio.to_thread(make, request, model) if request.heavy else make(request, model)
+        reply = HttpReply(await self._chat.post(session, payload, line))
         if reply.status not in (400, 422) or "stream_options" not in body or _asks_usage(request):
             return reply
         # Our own wish for usage must not cost the client its answer: a server that refuses it is asked without.
@@ -196,6 +198,11 @@ class OpenAIProvider(Declarations):
         self._no_stream_options = True
         body.pop("stream_options")
         return HttpReply(await self._chat.post(session, serialised(self.adapt(body, model)), line))
+
+    def _payload(self, request: ChatRequest, model: Model) -> tuple[dict[str, Any], bytes]:
+        """The body before `adapt`, and as it is sent; of a heavy request made in a thread."""
+        body = self.body_of(request, model)
+        return body, serialised(self.adapt(body, model))
 
     # What plugins and hosts may ask
 

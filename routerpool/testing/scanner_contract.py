@@ -15,10 +15,10 @@ import pytest
 
 from routerpool.errors import RequestError
 from routerpool.privacy.parts import parts_of
-from routerpool.privacy.scanning import LARGE, Match, TextScanner
+from routerpool.privacy.scanning import Match, TextScanner
 from routerpool.testing.routers import make_router
 from routerpool.types import Attempt, Candidate, ChatRequest, Features, Model, Privacy
-from routerpool.wire.request import parse_chat
+from routerpool.wire.request import MOST_LIGHT_CHARACTERS, parse_chat
 
 __all__ = ["GROWTH", "ScannerContract", "carried"]
 
@@ -123,7 +123,7 @@ class ScannerContract:
 
     def test_the_last_character_of_a_large_text_is_scanned(self) -> None:
         text, _ = self.secrets[0]
-        filling = (self.clean + "\n") * (LARGE // len(self.clean) + 1)
+        filling = (self.clean + "\n") * (2 * MOST_LIGHT_CHARACTERS // len(self.clean) + 1)
         asked = _request({"messages": [{"role": "user", "content": filling + text}]})
 
         assert _classified(self.made(), asked).findings

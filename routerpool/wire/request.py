@@ -75,10 +75,37 @@ def parse_chat(
         params=params,
         hints=asked,
         caller=caller or NOBODY,
+        heavy=is_heavy(messages, params),
     )
 
 
 NOBODY = Caller()
+
+MOST_LIGHT_CHARACTERS, MOST_LIGHT_VALUES = 128 << 10, 2000
+"""What a request may hold so that a plugin goes through all of it within a few milliseconds."""
+
+
+def is_heavy(*parts: Any) -> bool:
+    """Whether these JSON values hold more characters or more values than that; it stops counting there."""
+    characters, values = MOST_LIGHT_CHARACTERS, MOST_LIGHT_VALUES
+    waiting = [*parts]
+    while waiting:
+        held = waiting.pop()
+        kind = type(held)
+        if kind is str:
+            characters -= len(held)
+        elif kind is dict or kind is list:
+            values -= len(held)
+            if values < 0:
+                return True
+            if kind is dict:
+                characters -= sum(map(len, held))
+                waiting += held.values()
+            else:
+                waiting += held
+        if characters < 0:
+            return True
+    return False
 
 
 def needs_of(request: ChatRequest) -> frozenset[str]:

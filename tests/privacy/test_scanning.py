@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 from routerpool import ConfigError, OpenAIProvider, Privacy, RequestError, hookimpl
 from routerpool.privacy.parts import parts_of
 from routerpool.privacy.placeholders import Restorer
-from routerpool.privacy.scanning import LARGE, Match, TextScanner
+from routerpool.privacy.scanning import Match, TextScanner
+from routerpool.privacy.verdicts import MOST_MATCHES, MOST_THREADS
 from routerpool.testing import make_router
 from routerpool.testing.fixtures import serving
 from routerpool.testing.upstream import Upstream
 from routerpool.types import Attempt, Candidate, ChatRequest, Features, Model
+from routerpool.wire.request import MOST_LIGHT_CHARACTERS as LARGE
 from routerpool.wire.request import parse_chat
 
 SECRET = "falcon-12345678"
@@ -280,7 +282,7 @@ def test_a_scanner_that_hangs_in_its_thread_refuses_the_request() -> None:
         release.set()
 
 
-def test_hanging_scans_are_bounded() -> None:
+def test_a_few_scan_at_once_and_the_others_wait_for_their_turn() -> None:
     release = threading.Event()
 
     class Hangs(TextScanner):
@@ -292,14 +294,94 @@ def test_hanging_scans_are_bounded() -> None:
 
     async def whole() -> None:
         scanner = Hangs()
-        waiting = [asyncio.ensure_future(scanner.classify(request(f"text {n}"), Features())) for n in range(4)]
+        asked = [request(f"text {n}") for n in range(6)]
+        first = [asyncio.ensure_future(scanner.classify(each, Features())) for each in asked[:MOST_THREADS]]
+        waiting = [asyncio.ensure_future(scanner.classify(each, Features())) for each in asked[MOST_THREADS:]]
         await asyncio.sleep(0)
-        with pytest.raises(TimeoutError, match="too many scans"):
-            await scanner.classify(request("one more"), Features())
+        assert sum(thread.name == "scan-hangs" for thread in threading.enumerate()) == MOST_THREADS
+        waiting[0].cancel()  # who is given up leaves the queue
         release.set()
-        assert await asyncio.gather(*waiting) == [None] * 4
+        assert await asyncio.gather(*first, waiting[1]) == [None] * 5
 
     asyncio.run(whole())
+
+
+def test_a_scan_of_a_request_that_is_given_up_ends_at_its_next_match() -> None:
+    found, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    class Endless(TextScanner):
+        threaded = True
+
+        def find(self, text: str) -> Iterable[Match]:
+            try:
+                for place in range(len(text)):
+                    yield Match("letter", place, place + 1)
+                    found.set()
+                    go_on.wait(30)
+            finally:
+                ended.set()
+
+    async def whole() -> None:
+        scan = asyncio.ensure_future(Endless().classify(request("many letters"), Features()))
+        await asyncio.to_thread(found.wait, 30)
+        scan.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await scan
+        go_on.set()
+        assert await asyncio.to_thread(ended.wait, 30)
+
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize(
+    ("content", "more"), [("x " * LARGE, {}), ("x", {"metadata": {f"k{n}": "v" for n in range(2001)}})]
+)
+def test_a_heavy_request_is_scanned_and_changed_in_a_thread(content: str, more: dict[str, Any]) -> None:
+    threads: list[str] = []
+
+    class Watched(Falcon):
+        def find(self, text: str) -> Iterable[Match]:
+            threads.append(threading.current_thread().name)
+            return super().find(text)
+
+    async def whole() -> ChatRequest | None:
+        scanner = Watched(Watched.Config(action="redact"), name="w")
+        asked = request(content + SECRET, **more)
+        features = await scanner.ask(asked, Features())  # type: ignore[misc]  # a heavy request is always awaited
+        assert features is not None
+        candidate = Candidate(provider="p", model=Model(id="m"))
+        tried = Attempt(request=asked, features=features, candidate=candidate, number=1, started=0.0)
+        scanner._verdicts._kept.clear()
+        return await scanner.change(asked, tried)  # type: ignore[misc]
+
+    changed = asyncio.run(whole())
+    assert changed is not None
+    assert changed.messages[0]["content"] == content + "[REDACTED:falcon]"
+    assert set(threads) == {"scan-w"}
+
+
+def test_a_text_with_more_matches_than_are_told_apart_is_one_match_from_end_to_end() -> None:
+    scanner = falcon(action="redact")
+    text = f"a {SECRET} " * (MOST_MATCHES + 1)
+    changed = sent(scanner, request(text))
+
+    assert changed.messages[0]["content"] == "[REDACTED:falcon]"
+    assert len(scanner.matches_of(text[: text.rindex("a ")])) == MOST_MATCHES
+
+
+def test_matches_are_remembered_as_long_as_there_is_room_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("routerpool.privacy.verdicts.MOST_KEPT_MATCHES", 10)
+    scanner = falcon()
+    for number in range(20):
+        scanner.matches_of(f"{number} {SECRET} {SECRET} {SECRET}")
+    assert sum(map(len, scanner._verdicts._kept.values())) <= 12
+    assert len(scanner.matches_of(f"one more {SECRET}")) == 1
+
+
+def test_a_finding_tells_its_line_and_column_however_many_there_are() -> None:
+    text = f"{SECRET} {SECRET}\n\n {SECRET}\n{SECRET} {SECRET}"
+    places = [(finding.line, finding.column) for finding in falcon().scan(text)]
+    assert places == [(1, 1), (1, 17), (3, 2), (4, 1), (4, 17)]
 
 
 def test_a_scan_that_held_the_loop_for_longer_than_a_hook_may_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +401,7 @@ def test_a_large_text_is_scanned_in_a_thread_to_its_last_character() -> None:
     features = classified(Watched(name="w"), request("x " * LARGE + SECRET))
 
     assert features.privacy is Privacy.SECRET
-    assert threads.count("scan-w") == 1
+    assert set(threads) == {"scan-w"}
 
 
 # Placeholders

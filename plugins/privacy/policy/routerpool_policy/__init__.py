@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Any
@@ -220,8 +220,13 @@ class Policy:
         return bool(self._rules)
 
     @hookimpl(trylast=True)
-    def classify(self, request: ChatRequest, features: Features) -> Features | None:
+    def classify(self, request: ChatRequest, features: Features) -> Features | Awaitable[Features | None] | None:
         """Raise the request to what its conversation has reached, and to what findings and rules say."""
+        if request.heavy and self._rules:
+            return asyncio.to_thread(self._classified, request, features)
+        return self._classified(request, features)
+
+    def _classified(self, request: ChatRequest, features: Features) -> Features | None:
         known = features
         reached = self._sessions.privacy(_session(request, features)) if self._sessions else Privacy.PUBLIC
         if reached > known.privacy:

@@ -107,7 +107,7 @@ class Rules:
             )
             if len(self._seen) >= MOST_TEXTS:
                 for old in list(self._seen)[: MOST_TEXTS // 2]:
-                    del self._seen[old]
+                    self._seen.pop(old, None)  # another thread may have been here, too
             self._seen[key] = met
         return met
 

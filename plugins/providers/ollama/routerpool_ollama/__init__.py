@@ -13,6 +13,7 @@ A model counts as local only once Ollama has said that it runs there: some run i
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -77,11 +78,15 @@ class Ollama(OpenAIProvider):
         configured, asked = self.wishes_of(model.id), Wishes.asked_by(request.params)
         if not (configured or asked):
             return await super().send(attempt, request, session)
+
+        def payload() -> bytes:
+            return serialised(chat_body(self.adapt(self.body_of(request, model), model), configured, asked))
+
         try:
-            body = chat_body(self.adapt(self.body_of(request, model), model), configured, asked)
+            body = await asyncio.to_thread(payload) if request.heavy else payload()
         except UntranslatableError as error:
             return ReadReply(400, {"Content-Type": "application/json"}, refusal(error))
-        upstream = HttpReply(await self._native.post(session, serialised(body)))
+        upstream = HttpReply(await self._native.post(session, body))
         if upstream.status != 200:
             return upstream
         identity = f"chatcmpl-{request.id}"
