@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from routerpool.hooks.calling import Hooks, Impl
 from routerpool.hooks.isolation import locate, ours_to_end
 from routerpool.protocols import Rewriter
-from routerpool.wire.json import dumps, event_bytes, loads
+from routerpool.wire.json import EVENT_VALUES, dumps, event_bytes, loads
 from routerpool.wire.sse import event_data, split_events
 
 __all__ = ["Disclosure", "Rewriting"]
@@ -76,7 +76,7 @@ class Rewriting:
             passed: list[bytes] = []
             for raw in events:
                 data = event_data(raw)
-                made = None if data is None else self._events(index, "event", loads(data))
+                made = None if data is None else self._events(index, "event", loads(data, EVENT_VALUES))
                 passed += [raw] if made is None else made
             events = passed
         return events

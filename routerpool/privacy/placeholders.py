@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from attrs import define, field
 
 __all__ = ["Restorer", "redaction", "standin", "standins_in", "unescaped"]
 
-STANDIN = re.compile(r"\[[\w.-]{1,80}#[0-9]{1,9}\]")
+STANDIN = re.compile(r"\[[\w.-]{0,80}#[0-9]{1,9}\]")
 UNSAFE = re.compile(r"[^\w.-]+", re.ASCII)
 
 STREAMED = ("content", "refusal", "reasoning", "reasoning_content")
@@ -69,13 +70,14 @@ class Restorer:
     """A `Rewriter` that puts the originals back. `originals` are texts by stand-in."""
 
     originals: Mapping[str, str] = field(repr=False)
-    _channels: dict[tuple[int, str, int | None], Channel] = field(factory=dict, repr=False)
+    _held: dict[int, dict[tuple[str, int | None], Channel]] = field(factory=dict, repr=False)
+    """By choice, the texts of which something is held back."""
     _last: dict[str, Any] = field(factory=dict, repr=False)
-    _any: re.Pattern[str] = field(init=False, repr=False)
+    _names: list[str] = field(init=False, repr=False)
     _longest: int = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._any = re.compile("|".join(re.escape(name) for name in self.originals) or "(?!)")
+        self._names = sorted(self.originals)
         self._longest = max(map(len, self.originals), default=0)
 
     # What the core calls
@@ -94,12 +96,13 @@ class Restorer:
     def end(self) -> Iterable[dict[str, Any]]:
         """What is still held back when a stream ends without a finish reason."""
         made = []
-        for channel in self._channels.values():
-            if channel.held:
+        for channels in self._held.values():
+            for channel in channels.values():
                 delta: dict[str, Any] = {}
-                self._put(channel, delta)
+                _put((channel,), delta)
                 choice = {"index": channel.choice, "delta": delta, "finish_reason": None}
                 made.append({**_head(self._last), "choices": [choice]})
+        self._held.clear()
         return made
 
     def answer(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -118,9 +121,7 @@ class Restorer:
         if choice.get("finish_reason") is not None:
             if not isinstance(delta, dict):
                 delta = choice["delta"] = {}
-            for channel in self._channels.values():
-                if channel.choice == number and channel.held:
-                    self._put(channel, delta)
+            _put(self._held.pop(number, {}).values(), delta)
 
     def _delta(self, delta: dict[str, Any], choice: int) -> None:
         for name, value in delta.items():
@@ -142,37 +143,19 @@ class Restorer:
                 function[name] = self._piece(choice, name, call, function[name])
 
     def _piece(self, choice: int, name: str, call: int | None, text: str) -> str:
-        key = (choice, name, call)
-        channel = self._channels.get(key)
-        if channel is None:
-            channel = self._channels[key] = Channel(choice, name, call)
-        text = self._restored(channel.held + text, json_text=name == "arguments")
+        channels = self._held.get(choice, {})
+        channel = channels.pop((name, call), None)
+        text = self._restored(text if channel is None else channel.held + text, json_text=name == "arguments")
         start = text.rfind("[", -self._longest)
-        beginning = text[start:] if start >= 0 else ""
-        if beginning and any(name.startswith(beginning) for name in self.originals):
-            channel.held = beginning
-            return text[:start]
-        channel.held = ""
-        return text
+        if start < 0 or not self._begins(text[start:]):
+            return text
+        self._held.setdefault(choice, channels)[name, call] = Channel(choice, name, call, text[start:])
+        return text[:start]
 
-    def _put(self, channel: Channel, delta: dict[str, Any]) -> None:
-        """Put what was held back behind what this delta brings of the same text."""
-        held, channel.held = channel.held, ""
-        if channel.call is None:
-            delta[channel.name] = (delta.get(channel.name) or "") + held
-            return
-        if channel.call == -1:
-            function = delta.setdefault("function_call", {})
-        else:
-            calls = delta.get("tool_calls")
-            if not isinstance(calls, list):
-                calls = delta["tool_calls"] = []
-            found = [call for call in calls if isinstance(call, dict) and call.get("index") == channel.call]
-            if not found:
-                found = [{"index": channel.call, "function": {}}]
-                calls += found
-            function = found[0].setdefault("function", {})
-        function[channel.name] = (function.get(channel.name) or "") + held
+    def _begins(self, text: str) -> bool:
+        """Whether a stand-in may begin so."""
+        place = bisect_left(self._names, text)
+        return place < len(self._names) and self._names[place].startswith(text)
 
     # Whole texts
 
@@ -181,8 +164,8 @@ class Restorer:
             return text
         originals = self.originals
         if json_text:
-            return self._any.sub(lambda match: escaped(originals[match[0]]), text)
-        return self._any.sub(lambda match: originals[match[0]], text)
+            return STANDIN.sub(lambda match: escaped(originals[match[0]]) if match[0] in originals else match[0], text)
+        return STANDIN.sub(lambda match: originals.get(match[0], match[0]), text)
 
     def _everywhere(self, value: Any, *, json_text: bool) -> Any:
         if isinstance(value, str):
@@ -192,6 +175,36 @@ class Restorer:
         if isinstance(value, list):
             return [self._everywhere(child, json_text=False) for child in value]
         return value
+
+
+def _put(channels: Iterable[Channel], delta: dict[str, Any]) -> None:
+    """Put what was held back behind what this delta brings of the same texts."""
+    called: dict[int, dict[str, Any]] | None = None
+    for channel in channels:
+        if channel.call is None:
+            text = delta
+        elif channel.call == -1:
+            text = delta.setdefault("function_call", {})
+        else:
+            if called is None:
+                called = _calls_of(delta)
+            call = called.get(channel.call)
+            if call is None:
+                call = called[channel.call] = {"index": channel.call, "function": {}}
+                delta["tool_calls"].append(call)
+            text = call.setdefault("function", {})
+        text[channel.name] = (text.get(channel.name) or "") + channel.held
+
+
+def _calls_of(delta: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    """The tool calls of a delta by their index; it has a list of them from here on."""
+    if not isinstance(delta.get("tool_calls"), list):
+        delta["tool_calls"] = []
+    found: dict[int, dict[str, Any]] = {}
+    for call in delta["tool_calls"]:
+        if isinstance(call, dict) and isinstance(call.get("index"), int):
+            found.setdefault(call["index"], call)
+    return found
 
 
 def _head(event: Mapping[str, Any]) -> dict[str, Any]:

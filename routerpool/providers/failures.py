@@ -19,7 +19,7 @@ from routerpool.providers.connection import NotHttpError
 from routerpool.providers.resets import DEFAULT_SPECS, HeaderSpec, pool_marker, read_reset, until_midnight, zone
 from routerpool.types import Answer, Failure, FailureKind
 from routerpool.wire.errors import read_error
-from routerpool.wire.json import loads
+from routerpool.wire.json import EVENT_VALUES, loads
 
 __all__ = ["CALLER_KINDS", "ErrorForm", "failure_of_answer", "failure_of_exception"]
 
@@ -34,6 +34,9 @@ ENDS_BY_WAITING = frozenset(
 BODY_BYTES = 32 << 10
 """An error says what it is at its beginning."""
 
+WORDS = 4096
+"""Characters of its words in which forms are sought: there are some twenty of them."""
+
 SAFE_CODE = re.compile(r"[A-Za-z]{2,24}(?:_[A-Za-z]{1,24}){1,6}\Z")
 """Codes are words joined by underscores; a single word may be one of the prompt's."""
 
@@ -42,9 +45,10 @@ SAFE_CODE = re.compile(r"[A-Za-z]{2,24}(?:_[A-Za-z]{1,24}){1,6}\Z")
 class ErrorForm:
     """One error form of one provider: where all that is given matches, the answer is of this kind.
 
-    `match` is a regular expression searched in the error's code and text, `body` one searched in the whole answer, at
-    most 32 kB of it. `retry_after` (seconds) replaces what the answer says, and so does `midnight`: the time zone whose
-    next day brings a new quota. `lacks` names the capability that such an answer denies, `pool` the quota it means.
+    `match` is a regular expression searched in the first 4,096 characters of the error's code and text, `body` one
+    searched in the whole answer, at most 32 kB of it. `retry_after` (seconds) replaces what the answer says, and so
+    does `midnight`: the time zone whose next day brings a new quota. `lacks` names the capability that such an answer
+    denies, `pool` the quota it means.
     """
 
     kind: FailureKind
@@ -151,7 +155,7 @@ def failure_of_answer(
     `key` is the key that was sent; what is kept of the provider's own words does not quote it.
     """
     try:
-        error = read_error(loads(body)) if body else None
+        error = read_error(loads(body, EVENT_VALUES)) if body else None
     except ValueError:
         error = None
     if status < 400:  # an error inside a 200 names its own status, if any
@@ -159,7 +163,7 @@ def failure_of_answer(
         status = inner or 502
     code = error.code if error else ""
     whole = body[:BODY_BYTES].decode("utf-8", "replace")
-    words = f"{code} {error.text}" if error else whole[:4096]
+    words = (f"{code[:WORDS]} {error.text}" if error else whole)[:WORDS]
     form = next((form for form in (*forms, *COMMON_FORMS) if form.fits(status, words, whole)), None)
     kind = form.kind if form else _kind(status)
     retry_after, source = (form.wait(), "pattern") if form else (None, None)

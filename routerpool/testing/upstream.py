@@ -224,7 +224,9 @@ class Upstream:
         """Answer every chat request with this: bytes as they are, a text as HTML, any other value as JSON."""
         kind = "text/html" if isinstance(body, str) else "application/json"
         data = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else encode(body)
-        self._provider(provider).reply = status, data, kind, tuple((headers or {}).items())
+        more = dict(headers or {})
+        kind = more.pop("Content-Type", kind)
+        self._provider(provider).reply = status, data, kind, tuple(more.items())
 
     def hold(self, provider: str) -> None:
         """Let chat requests wait, after they are counted, until `release`."""

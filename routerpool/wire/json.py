@@ -15,9 +15,10 @@ dumps = orjson.dumps
 T = TypeVar("T")
 
 
-LONG_BYTES = 1 << 20
 MOST_VALUES = 1_000_000
 """The most values in one document; an answer with the 20 likeliest of 6,000 tokens has as many."""
+EVENT_VALUES = 10_000
+"""The most values in one event of a stream, or in an error; one with the 20 likeliest of a token has some hundred."""
 LARGE = 256 << 10
 """Bytes from which on a document is worked on in a thread; one below takes the loop a few milliseconds at most."""
 PIECE = 256 << 10
@@ -41,10 +42,10 @@ async def off_loop(work: Callable[..., T], data: bytes | bytearray, *args: Any) 
 def loads(data: bytes | bytearray, most: int = MOST_VALUES) -> Any:
     """Parse JSON; every kind of rubbish (depth, encodings, NaN, cut text) is one ValueError.
 
-    So are more than `most` values in a long document: ten million empty lists are 30 MB, and a gigabyte once parsed.
+    So are more than `most` values: ten million empty lists are 30 MB, and a gigabyte once parsed.
     The time is linear in the length, whatever the bytes are.
     """
-    if len(data) > LONG_BYTES and _crowded(data, most):
+    if len(data) > 2 * most and _crowded(data, most):
         raise TooManyValuesError(f"more than {most:,} values")
     return orjson.loads(data)
 

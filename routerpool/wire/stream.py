@@ -16,7 +16,7 @@ from typing import Any
 from routerpool.types import Failure, FailureKind, Opening, Usage
 from routerpool.wire.answers import delta_of, join_opening
 from routerpool.wire.errors import read_error
-from routerpool.wire.json import loads
+from routerpool.wire.json import EVENT_VALUES, loads
 from routerpool.wire.sse import Cutter, event_data, split_events
 from routerpool.wire.usage import read_usage
 
@@ -161,7 +161,7 @@ class Stream:
         deltas = []
         for event in split_events(b"".join(self._held)):
             data = event_data(event)
-            delta = delta_of(loads(data)) if data is not None else None
+            delta = delta_of(loads(data, EVENT_VALUES)) if data is not None else None
             if delta is not None:
                 deltas.append(delta)
         return join_opening(deltas, complete=complete)
@@ -227,7 +227,7 @@ class Stream:
     def _glance(self, event: bytes) -> bool:
         """Whether this is a chunk that is passed on as it is: the common way, and the fast one."""
         try:
-            content = _content_of(loads(event[6:]))
+            content = _content_of(loads(event[6:], EVENT_VALUES))
         except ValueError:
             return False
         if content is None:
@@ -260,7 +260,7 @@ class Stream:
             self._done = True
             return False
         try:
-            parsed: Any = loads(data)
+            parsed: Any = loads(data, EVENT_VALUES)
         except ValueError:
             parsed = None
         if not isinstance(parsed, dict):
@@ -287,6 +287,10 @@ class Stream:
 
     def _fail(self, kind: FailureKind, what: str) -> None:
         self.broken(Failure(kind=kind, message=f"{self._name}: {what}"))
+
+
+RUN = 64
+"""Chunks that are compared at once: where one of them wants a closer look, the others after it are looked at again."""
 
 
 class Template:
@@ -323,8 +327,9 @@ class Template:
         Whatever takes a closer look is left to the parser: escapes, quotes, control characters, broken UTF-8.
         """
         head, tail, length, after = self._head, self._tail, self._length, len(self._tail)
-        ends, texts = [place], []
-        while data.startswith(head, ends[-1]):
+        ends = [place]
+        texts: list[bytes] = []
+        while len(texts) < RUN and data.startswith(head, ends[-1]):
             start = ends[-1] + length
             end = data.find(b"\n\n", start) + 2
             if end < start + after or not data.endswith(tail, start, end):
