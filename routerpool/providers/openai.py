@@ -185,8 +185,8 @@ class OpenAIProvider(Declarations):
         """POST the adapted body to `chat_url`."""
         model = attempt.candidate.model
         line = self._session_line(attempt)
-        make = self._payload
-        body, payload = await asyncio.to_thread(make, request, model) if request.heavy else make(request, model)
+        given = self, request, model
+        body, payload = await asyncio.to_thread(_payload, *given) if request.heavy else _payload(*given)
         reply = HttpReply(await self._chat.post(session, payload, line))
         if reply.status not in (400, 422) or "stream_options" not in body or _asks_usage(request):
             return reply
@@ -198,11 +198,6 @@ class OpenAIProvider(Declarations):
         self._no_stream_options = True
         body.pop("stream_options")
         return HttpReply(await self._chat.post(session, serialised(self.adapt(body, model)), line))
-
-    def _payload(self, request: ChatRequest, model: Model) -> tuple[dict[str, Any], bytes]:
-        """The body before `adapt`, and as it is sent; of a heavy request made in a thread."""
-        body = self.body_of(request, model)
-        return body, serialised(self.adapt(body, model))
 
     # What plugins and hosts may ask
 
@@ -298,6 +293,12 @@ class OpenAIProvider(Declarations):
         if variable is not None and not self.facts.experimental:
             source, words = f"{variable} is set", self.facts.title
             yield Detected(name=self.name, source=source, confidence=1.0, environment=(variable,), comment=words)
+
+
+def _payload(provider: OpenAIProvider, request: ChatRequest, model: Model) -> tuple[dict[str, Any], bytes]:
+    """The body before `adapt`, and as it is sent; of a heavy request it is made in a thread."""
+    body = provider.body_of(request, model)
+    return body, serialised(provider.adapt(body, model))
 
 
 def _asks_usage(request: ChatRequest) -> bool:
