@@ -423,6 +423,8 @@ class Failure:
     `message` is redacted and short; `retry_after` is the provider's own word in seconds, None when it said nothing,
     and `source` tells where that word stood. `first_byte_sent` is true when the client has already seen part of it;
     `lacks` names the capability that the candidate turned out not to have, `pool` the shared quota that is spent.
+    `wide` is true of what says nothing of the model: where two models of a provider fail so, its others will too.
+    `again` is true where the same candidate will take the request now, without what it refused.
     """
 
     kind: FailureKind = field(validator=instance_of(FailureKind))
@@ -434,6 +436,12 @@ class Failure:
     lacks: str | None = None
     pool: str | None = None
     answer: Answer | None = field(default=None, repr=False)
+    again: bool = False
+    wide: bool = field()
+
+    @wide.default
+    def _wide(self) -> bool:
+        return self.kind in (FailureKind.CONNECT, FailureKind.SERVER, FailureKind.TIMEOUT)
 
 
 @frozen(kw_only=True, slots=True)

@@ -174,7 +174,12 @@ class LimitsConfig:
     first_event_seconds: Seconds = field(default=60.0, metadata={"help": "Until a stream's first meaningful event"})
     idle_seconds: Seconds = field(default=60.0, metadata={"help": "Between two content events of a stream"})
     stream_seconds: Seconds = field(default=3600.0, metadata={"help": "For a whole stream, however lively it is"})
-    answer_seconds: Seconds = field(default=600.0, metadata={"help": "For a whole plain answer"})
+    plain_seconds: Seconds = field(
+        default=110.0, metadata={"help": "For a whole plain answer while another candidate is left to be asked"}
+    )
+    answer_seconds: Seconds = field(
+        default=600.0, metadata={"help": "For a whole plain answer where nobody else is left"}
+    )
     report_seconds: Seconds = field(
         default=600.0, metadata={"help": "Until a host that forwards itself must have told how an attempt went"}
     )

@@ -10,6 +10,7 @@ from attrs import evolve
 
 from routerpool.engine.deadline import DeadlinePassed
 from routerpool.engine.journey import GONE, Journey
+from routerpool.engine.limits import limit_words, plain_limit, streams_limit
 from routerpool.engine.rewriting import Disclosure, Rewriting
 from routerpool.errors import RequestError
 from routerpool.hooks.calling import Impl
@@ -33,15 +34,6 @@ ERROR_BODY_BYTES = 1 << 20
 
 FEW_TOKENS = 16
 """An answer capped at this many tokens or fewer may well be empty."""
-
-LIMIT_WORDS = {
-    "first_event": "no first event in time",
-    "idle": "it fell silent",
-    "answer": "no answer in time",
-    "stream": "the stream never ended",
-    "shutting_down": "this server is shutting down",
-}
-"""What each limit's passing means, in words."""
 
 CLIENT_LEFT = ("client_gone", "client_slow")
 
@@ -70,17 +62,15 @@ class Exchange:
         refused: RequestError | None = None
         try:
             with self.deadline:
-                if request.stream:
-                    wait = max(self.limits.first_event_seconds, getattr(provider, "first_event_seconds", None) or 0.0)
-                    self.deadline.set(min(wait, journey.budget_left()), "first_event")
-                else:
-                    self.deadline.set(self.limits.answer_seconds, "answer")
+                self.deadline.set(*(streams_limit if request.stream else plain_limit)(journey, provider))
                 upstream = await self.send(request)
                 failure = await self.answered(upstream)
         except DeadlinePassed as passed:
             if passed.why in CLIENT_LEFT:
                 raise
-            failure = Failure(kind=FailureKind.TIMEOUT, message=f"{provider.name}: {LIMIT_WORDS[passed.why]}")
+            failure = Failure(
+                kind=FailureKind.TIMEOUT, message=f"{provider.name}: {limit_words(passed.why, journey, provider)}"
+            )
         except RequestError as error:
             if not journey.committed:
                 raise

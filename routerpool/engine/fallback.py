@@ -10,7 +10,7 @@ from routerpool.config.sections import Profile
 from routerpool.errors import RequestError
 from routerpool.types import Candidate, Decision, Failure, FailureKind, Tier
 
-__all__ = ["Retries", "exhausted", "own_decision", "thin", "wait_before"]
+__all__ = ["Retries", "exhausted", "own_decision", "step_back", "thin", "wait_before"]
 
 RETRY_BASE_SECONDS, RETRY_CAP_SECONDS = 0.25, 8.0
 """Full jitter: a uniform wait up to base · 2^n, capped, so that many clients do not come back at once."""
@@ -23,6 +23,11 @@ RETRIED_KINDS = frozenset(
 CLIENTS_FAULTS = frozenset({FailureKind.BAD_REQUEST, FailureKind.CONTENT_FILTER})
 PROVIDER_WIDE = frozenset({FailureKind.AUTH, FailureKind.CREDIT, FailureKind.CONNECT})
 """Failures of the key or the address: the provider's other models share both."""
+
+DOUBTED_KINDS = frozenset({FailureKind.FORBIDDEN, FailureKind.MISSING_MODEL, FailureKind.RATE_LIMITED})
+"""Failures that may be of one model, but two of which make it likely that the provider is meant."""
+
+BUDGET = "limits.budget_seconds"
 
 WAITABLE_KINDS = frozenset({FailureKind.RATE_LIMITED, FailureKind.QUOTA_EXHAUSTED, FailureKind.UNAVAILABLE})
 
@@ -66,6 +71,8 @@ def own_decision(profile: Profile, candidate: Candidate, failure: Failure, left:
     if failure.kind is FailureKind.TOO_LARGE:
         larger = any(_larger(other, candidate) for other in left)
         return Decision.NEXT if profile.too_large == "next" and larger else Decision.STOP
+    if failure.status == 403:  # whatever it is for, who is turned away does not knock again at once
+        return Decision.NEXT
     return Decision.RETRY if failure.kind in RETRIED_KINDS else Decision.NEXT
 
 
@@ -83,13 +90,32 @@ def wait_before(failure: Failure, round_number: int, left: float) -> float | Non
     return wait if wait <= min(RETRY_CAP_SECONDS, left) else None
 
 
+def step_back(queue: deque[Candidate], tried: Sequence[tuple[Candidate, Failure]]) -> None:
+    """Put the last one's provider behind the others once two of its models have failed in a way that is not theirs.
+
+    Two models that are missing or closed are a hint of that too: whoever is put behind is still asked in the end.
+    """
+    provider = tried[-1][0].provider
+    doubted = {
+        other.key
+        for other, failure in tried
+        if other.provider == provider and (failure.wide or failure.kind in DOUBTED_KINDS)
+    }
+    if len(doubted) < 2:
+        return
+    ordered = sorted(queue, key=lambda other: other.provider == provider)
+    queue.clear()
+    queue.extend(ordered)
+
+
 def thin(queue: deque[Candidate], candidate: Candidate, failure: Failure, decision: Decision) -> None:
     """Take out of the queue who cannot do better than the candidate that has just failed."""
     keep: Callable[[Candidate], bool]
     if failure.kind in PROVIDER_WIDE:
+        spares_free = failure.kind is FailureKind.CREDIT and not candidate.model.free
 
         def keep(other: Candidate) -> bool:
-            return other.provider != candidate.provider
+            return other.provider != candidate.provider or bool(spares_free and other.model.free)
     elif failure.kind is FailureKind.TOO_LARGE:
 
         def keep(other: Candidate) -> bool:
@@ -105,6 +131,11 @@ def thin(queue: deque[Candidate], candidate: Candidate, failure: Failure, decisi
     queue.extend(kept)
 
 
+def _unfit(failure: Failure) -> bool:
+    """Whether it concerns this one request, so that waiting does not help."""
+    return failure.kind is FailureKind.UNAVAILABLE and failure.retry_after == 0
+
+
 def _larger(other: Candidate, candidate: Candidate) -> bool:
     return (other.model.context or 0) > (candidate.model.context or 0)
 
@@ -113,9 +144,15 @@ def _strength(candidate: Candidate) -> Tier:
     return candidate.model.tier or Tier.BALANCED
 
 
-def exhausted(tried: Sequence[tuple[Candidate, Failure]], budget: float, left: float, profile: str) -> RequestError:
-    """What the client is told: every attempt, and how long to wait where that helps. `budget`, `left` in seconds."""
-    waits = [failure.retry_after for _, failure in tried if failure.retry_after is not None]
+def exhausted(
+    tried: Sequence[tuple[Candidate, Failure]], budget: float, left: float, profile: str, limit: str = BUDGET
+) -> RequestError:
+    """What the client is told: every attempt, and how long to wait where that helps.
+
+    `budget` and `left` are in seconds, `limit` names who has set the budget.
+    """
+    failures = [failure for _, failure in tried]
+    waits = [failure.retry_after for failure in failures if failure.retry_after is not None and not _unfit(failure)]
     attempts = [
         {
             "candidate": candidate.key,
@@ -126,9 +163,12 @@ def exhausted(tried: Sequence[tuple[Candidate, Failure]], budget: float, left: f
         }
         for candidate, failure in tried
     ]
-    if left <= 0:
-        code, message = "budget_exhausted", f"no answer within {budget:g} s"
-    elif tried and all(failure.kind in WAITABLE_KINDS for _, failure in tried):
+    if tried and all(failure.lacks is not None for failure in failures):
+        lacking = ", ".join(sorted({str(failure.lacks) for failure in failures}))
+        code, message = "unsupported_capabilities", f"no candidate can do what this request needs ({lacking})"
+    elif left <= 0:
+        code, message = "budget_exhausted", f"no answer after {budget - left:.3g} s; {limit} is {budget:g}"
+    elif tried and all(failure.kind in WAITABLE_KINDS and not _unfit(failure) for failure in failures):
         code, message = "quota_exhausted", "every candidate is out of quota or busy"
     else:
         code, message = "attempts_exhausted", f"all {len(tried)} attempts failed"

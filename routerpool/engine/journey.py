@@ -13,7 +13,7 @@ from attrs import field, frozen
 
 from routerpool.config.sections import Config, Profile
 from routerpool.engine.deadline import Deadline, DeadlinePassed
-from routerpool.engine.fallback import Retries
+from routerpool.engine.fallback import BUDGET, Retries
 from routerpool.engine.record import Recorder, record_of
 from routerpool.engine.refusals import Refusals
 from routerpool.engine.sinks import Served, Sink
@@ -72,6 +72,8 @@ class Journey:
         """What to call when a stream to the client begins."""
         self.tried: list[tuple[Candidate, Failure]] = []
         self.sent = 0
+        self.last = True
+        """Whether nobody is left to be asked after the one that is asked now."""
         self.answering: Candidate | None = None
         self.committed = False
         self.stream: Stream | None = None
@@ -82,6 +84,8 @@ class Journey:
         self._profile: Profile | None = None
         self._recorded = False
         budget, asked = services.config.limits.budget_seconds, request.hints.max_seconds
+        self.asked = asked is not None
+        """Whether the client itself has said how long it waits."""
         self.budget = budget if asked is None else min(budget, asked)
 
     async def __aenter__(self) -> Self:
@@ -133,6 +137,12 @@ class Journey:
     def budget_left(self) -> float:
         """Seconds in which an answer may still begin."""
         return self.budget - (perf_counter() - self.started)
+
+    @property
+    def budget_name(self) -> str:
+        """Who has set the budget, as the user would look it up."""
+        asked = self.request.hints.max_seconds
+        return BUDGET if asked is None or asked > self.budget else "the request's max_seconds"
 
     def answered_by(self, candidate: Candidate) -> None:
         """Take note of who answers, and of when the first byte could go out."""

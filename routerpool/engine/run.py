@@ -16,7 +16,7 @@ from attrs import evolve
 
 from routerpool.engine.deadline import DeadlinePassed
 from routerpool.engine.exchange import CLIENT_LEFT, Exchange
-from routerpool.engine.fallback import exhausted, own_decision, thin, wait_before
+from routerpool.engine.fallback import exhausted, own_decision, step_back, thin, wait_before
 from routerpool.engine.journey import Journey
 from routerpool.errors import RequestError, Unavailable
 from routerpool.hooks.calling import Impl
@@ -90,6 +90,7 @@ class Run:
         queue = deque(self.plan.ranked)
         again: deque[tuple[Candidate, Failure]] = deque()
         asked_again: set[str] = set()
+        without: tuple[str, ...] = ()
         most = self.journey.profile.max_attempts or self.services.config.limits.max_attempts
         while self.journey.sent < most and self.journey.budget_left() > 0:
             if self.deadline.left is not None:
@@ -102,21 +103,25 @@ class Run:
                     continue
                 queue.append(candidate)
             candidate = queue.popleft()
+            self.journey.last = not queue or self.journey.sent + 1 >= most
             tried = await self._attempt(candidate)
             self._retried()
             if tried is None:
                 return
             attempt, failure = tried
-            if attempt.candidate is not candidate:  # a host has asked another one than we said
-                queue.appendleft(candidate)
-                candidate = attempt.candidate
-                if candidate in queue:
-                    queue.remove(candidate)
+            if attempt.candidate is not candidate:
+                candidate = _exchanged(queue, candidate, attempt.candidate)
             decision = await self._decide(attempt, failure, queue)
             if decision is Decision.STOP:
                 await self._stop(failure)
                 return
             thin(queue, candidate, failure, decision)
+            step_back(queue, self.journey.tried)
+            if failure.again and candidate.key not in without:
+                without += (candidate.key,)
+                queue.appendleft(candidate)
+                most += 1
+                continue
             if decision is Decision.RETRY and candidate.key not in asked_again:
                 asked_again.add(candidate.key)
                 pinned = candidate.key == self.plan.pinned and failure.retry_after is not None
@@ -240,7 +245,15 @@ class Run:
 
     def _exhausted(self) -> RequestError:
         journey = self.journey
-        return exhausted(journey.tried, journey.budget, journey.budget_left(), self.plan.profile)
+        return exhausted(journey.tried, journey.budget, journey.budget_left(), self.plan.profile, journey.budget_name)
+
+
+def _exchanged(queue: deque[Candidate], meant: Candidate, asked: Candidate) -> Candidate:
+    """Who was asked, where a host has asked another one than we said: that one is still to be asked."""
+    queue.appendleft(meant)
+    if asked in queue:
+        queue.remove(asked)
+    return asked
 
 
 def _cannot_be_sent(answer: Answer) -> str | None:

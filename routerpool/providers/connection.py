@@ -201,7 +201,7 @@ def open_session(connect_seconds: float) -> aiohttp.ClientSession:
     """The one HTTP client of a router: no cookies, no proxies of the environment, nothing decompressed behind us."""
     return aiohttp.ClientSession(
         connector=Connections(limit=0, keepalive_timeout=30),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds),
+        timeout=aiohttp.ClientTimeout(total=None, connect=connect_seconds, sock_connect=connect_seconds),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,
@@ -278,7 +278,10 @@ class PreparedPost:
         if not isinstance(connector, Connections) or connector.plain:
             return await self._post_plainly(session, data, more)
         request = self._request or self._prepare()
-        connection = await connector.connect(request, [], session.timeout)
+        try:
+            connection = await connector.connect(request, [], session.timeout)
+        except TimeoutError:
+            raise no_connection(self.url) from None
         protocol = connection.protocol
         reused = isinstance(protocol, Protocol) and protocol.used
         try:
@@ -286,7 +289,11 @@ class PreparedPost:
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             if not reused:
                 raise
-        return await self._sent(await connector.fresh.connect(request, [], session.timeout), data, more)
+        try:
+            connection = await connector.fresh.connect(request, [], session.timeout)
+        except TimeoutError:
+            raise no_connection(self.url) from None
+        return await self._sent(connection, data, more)
 
     async def _sent(self, connection: aiohttp.connector.Connection, data: bytes, more: bytes) -> Received:
         protocol, transport = connection.protocol, connection.transport
@@ -366,6 +373,11 @@ class PreparedPost:
             name, _, value = line.partition(": ")
             headers[name] = value
         return headers
+
+
+def no_connection(url: URL) -> aiohttp.ConnectionTimeoutError:
+    """What aiohttp's own client, but not its connector, makes of an address or a handshake that takes too long."""
+    return aiohttp.ConnectionTimeoutError(f"Connection timeout to host {url.host}")
 
 
 def cut(connection: aiohttp.connector.Connection) -> None:

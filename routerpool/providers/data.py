@@ -20,7 +20,7 @@ from routerpool.providers.failures import ErrorForm
 from routerpool.providers.resets import HeaderSpec
 from routerpool.types import Pool, Prices, Tier
 
-__all__ = ["DataPolicy", "Family", "ModelData", "Params", "ProviderData", "load_data"]
+__all__ = ["DataPolicy", "Family", "ModelData", "Params", "ProviderData", "leave_out", "load_data"]
 
 DataPolicy = Literal["unknown", "may_train", "no_training"]
 
@@ -79,6 +79,25 @@ class Params:
         for name, value in self.default.items():
             if name not in body and SYNONYMS.get(name) not in body:
                 body[name] = value
+
+
+def leave_out(body: dict[str, Any], refused: frozenset[str]) -> None:
+    """Take out of a body what its provider has refused, a message's fields too; the messages of the request stay.
+
+    Of `max_completion_tokens` and of the role `developer` the older name is sent.
+    """
+    if "max_completion_tokens" in refused and "max_completion_tokens" in body:
+        body.setdefault("max_tokens", body["max_completion_tokens"])
+    for name in refused:
+        body.pop(name, None)
+    messages = []
+    for message in body["messages"]:
+        if not refused.isdisjoint(message):
+            message = {name: value for name, value in message.items() if name not in refused}
+        if "developer" in refused and message.get("role") == "developer":
+            message = {**message, "role": "system"}
+        messages.append(message)
+    body["messages"] = messages
 
 
 @frozen(kw_only=True)

@@ -11,6 +11,7 @@ import asyncio
 import re
 import time
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import aiohttp
 from attrs import frozen
@@ -21,10 +22,17 @@ from routerpool.types import Answer, Failure, FailureKind
 from routerpool.wire.errors import read_error
 from routerpool.wire.json import EVENT_VALUES, loads
 
-__all__ = ["CALLER_KINDS", "ErrorForm", "failure_of_answer", "failure_of_exception"]
+__all__ = ["CALLER_KINDS", "ErrorForm", "failure_of_answer", "failure_of_exception", "refused_fields"]
 
 CALLER_KINDS = frozenset({FailureKind.BAD_REQUEST, FailureKind.CONTENT_FILTER, FailureKind.TOO_LARGE})
 """Failures that are the client's own: the provider's words are kept and passed on as they are."""
+
+CALLER_STATUSES = frozenset({400, 413, 422})
+"""Statuses that speak of the request, where an error object says so: a page is a proxy's, a bare text anybody's."""
+
+WIDE_KINDS = frozenset({FailureKind.CONNECT, FailureKind.SERVER, FailureKind.TIMEOUT})
+WIDE_IF_UNNAMED = frozenset({FailureKind.FORBIDDEN, FailureKind.MISSING_MODEL, FailureKind.RATE_LIMITED})
+"""What says nothing of the model; and what does so where no model is named, as a path that is wrong."""
 
 ENDS_BY_WAITING = frozenset(
     {FailureKind.RATE_LIMITED, FailureKind.QUOTA_EXHAUSTED, FailureKind.CREDIT, FailureKind.UNAVAILABLE}
@@ -97,7 +105,53 @@ DENIALS = {
 }
 """How providers say that a model cannot do a thing at all; what they say of one parameter's value is no such word."""
 
+NAMED = r"(?:['\"`.\[,/]|(?:field|key|parameter|property|argument|supplied|name)s?:? )\s*"
+OPTIONAL_FIELDS: Mapping[str, str] = {
+    "stream_options": r"stream_options",
+    "max_completion_tokens": r"\bmax_completion_tokens\b",
+    "developer": r"\bdeveloper\b",
+    "reasoning_content": r"\breasoning_content\b",
+    "reasoning_details": r"\breasoning_details\b",
+    "extra_content": r"\bextra_content\b",
+    **{name: rf"{NAMED}{name}\b" for name in ("annotations", "reasoning", "refusal", "store")},
+}
+"""What we, an adapter or an earlier answer have put into a request and may take out, and how a refusal names it."""
+
+NOT_WANTED = (
+    r"unsupported|not supported|n't support|unknown|unrecogni[sz]ed|unexpected|not (?:permitted|allowed|one of|valid)"
+    r"|extra|additional propert|forbidden|invalid role|invalid value: .?developer|(?:not|n't) match"
+)
+"""How a server says that it does not know a field at all; what it says of a value is the client's to read."""
+
 COMMON_FORMS: Sequence[ErrorForm] = (
+    ErrorForm(  # what is left does not pay for this request, and would pay for a smaller one
+        kind=FailureKind.UNAVAILABLE,
+        status=402,
+        match=r"^(?!.*can only afford 0\b).*(?:can only afford"
+        r"|(?:fewer|lower|reduce)\b.{0,20}\bmax_(?:completion_)?tokens"
+        r"|(?:estimated|expected) cost|cost of this request)",
+        retry_after=0.0,
+    ),
+    ErrorForm(
+        kind=FailureKind.AUTH,
+        status=403,
+        match=r"api[ _-]?key.{0,20} (?:not valid|expired|invalid|revoked)|invalid[ _]api[ _-]?key",
+    ),
+    ErrorForm(
+        kind=FailureKind.RATE_LIMITED,
+        status=403,
+        match=r"rate[ _-]?limit|too[ _]many[ _]requests|request limit|throttl|slow down",
+    ),
+    ErrorForm(
+        kind=FailureKind.CREDIT,
+        status=403,
+        match=r"insufficient[ _](?:credit|fund|balance)|balance.{0,20} (?:insufficient|too low)|top[ -]up\b",
+    ),
+    ErrorForm(
+        kind=FailureKind.QUOTA_EXHAUSTED,
+        status=403,
+        match=r"\bquota|(?:usage|spending|daily|weekly|monthly|token)[ _]limit|billing cycle",
+    ),
     *(
         ErrorForm(kind=FailureKind.UNAVAILABLE, status=status, match=words, retry_after=0.0, lacks=need)
         for status in (400, 422)
@@ -154,47 +208,96 @@ def failure_of_answer(
 
     `key` is the key that was sent; what is kept of the provider's own words does not quote it.
     """
-    try:
-        error = read_error(loads(body, EVENT_VALUES)) if body else None
-    except ValueError:
-        error = None
-    if status < 400:  # an error inside a 200 names its own status, if any
-        inner = error.status if error and error.status is not None and 400 <= error.status < 600 else None
-        status = inner or 502
-    code = error.code if error else ""
-    whole = body[:BODY_BYTES].decode("utf-8", "replace")
-    words = (f"{code[:WORDS]} {error.text}" if error else whole)[:WORDS]
-    form = next((form for form in (*forms, *COMMON_FORMS) if form.fits(status, words, whole)), None)
-    kind = form.kind if form else _kind(status)
-    retry_after, source = (form.wait(), "pattern") if form else (None, None)
+    said = _said(status, body)
+    status = said.status
+    form = next((form for form in (*forms, *COMMON_FORMS) if form.fits(status, said.words, said.whole)), None)
+    kind, retry_after, source = _kind(said), None, None
+    if form is not None and not (said.page and form.kind in CALLER_KINDS):
+        kind, retry_after, source = form.kind, form.wait(), "pattern"
+    again = bool(_refused(said)) and (kind is FailureKind.BAD_REQUEST or retry_after == 0)
+    if again or (kind is FailureKind.UNAVAILABLE and form is None):
+        kind, retry_after, source = FailureKind.UNAVAILABLE, 0.0, "pattern"
+    if kind is FailureKind.FORBIDDEN and form is None and _spent(headers, body, specs):
+        kind = FailureKind.RATE_LIMITED
     if kind is FailureKind.RATE_LIMITED and pool_marker(body) in ("day", "week", "session"):
         kind = FailureKind.QUOTA_EXHAUSTED
     if retry_after is None:
         retry_after, source = _stated_wait(kind, headers, body, specs)
-    name = next((word for word in code.split() if SAFE_CODE.match(word)), "")
-    message = f"{provider} answered {status}" + (f" ({name})" if name else "")
     answer = None
     if kind in CALLER_KINDS:
         body = body.replace(key.encode(), b"[key]") if key else body
         answer = Answer(status=status, content_type=headers.get("Content-Type", "application/json"), body=body)
     return Failure(
         kind=kind,
-        message=message,
+        message=f"{provider} answered {status}" + (f" ({said.name})" if said.name else ""),
         status=status,
         retry_after=retry_after,
         source=source,
         lacks=form.lacks if form else None,
         pool=form.pool if form else None,
         answer=answer,
+        again=again,
+        wide=kind in WIDE_KINDS or (kind in WIDE_IF_UNNAMED and form is None and "model" not in said.words.lower()),
     )
 
 
-def _kind(status: int) -> FailureKind:
-    if status in BY_STATUS:
-        return BY_STATUS[status]
-    if 400 <= status < 500:
+class Said(NamedTuple):
+    """What an answer says: its status, the error's code and text, its beginning, and whether it is an error object."""
+
+    status: int
+    words: str
+    whole: str
+    name: str
+    told: bool
+
+    @property
+    def page(self) -> bool:
+        """Whether it is a page for people, of a proxy, a firewall or a server that is something else."""
+        return not self.told and self.whole.lstrip("\ufeff \t\r\n").startswith("<")
+
+
+def _said(status: int, body: bytes) -> Said:
+    try:
+        error = read_error(loads(body, EVENT_VALUES)) if body else None
+    except ValueError:
+        error = None
+    if status < 400:  # an error inside a 200 names its own status, if any
+        status = error.status if error and error.status is not None and 400 <= error.status < 600 else 502
+    whole = body[:BODY_BYTES].decode("utf-8", "replace")
+    if error is None:
+        return Said(status, whole[:WORDS], whole, "", told=False)
+    name = next((word for word in error.code.split() if SAFE_CODE.match(word)), "")
+    return Said(status, f"{error.code[:WORDS]} {error.text}"[:WORDS], whole, name, told=True)
+
+
+def _kind(said: Said) -> FailureKind:
+    """What a status means by itself. All that speaks neither of the request nor of the key is trouble that may pass."""
+    if not said.told:
+        if said.status == 413 or (said.status in CALLER_STATUSES and not said.page):
+            return FailureKind.UNAVAILABLE  # of this request: another server may take it
+        if said.status in CALLER_STATUSES or said.status == 403:
+            return FailureKind.SERVER
+    elif said.status in (400, 422):
         return FailureKind.BAD_REQUEST
-    return FailureKind.SERVER
+    return BY_STATUS.get(said.status, FailureKind.SERVER)
+
+
+def _spent(headers: Mapping[str, str], body: bytes, specs: Sequence[HeaderSpec]) -> bool:
+    """Whether a rate-limit window is told to have nothing left."""
+    reset = read_reset(headers, body, specs=specs)
+    return reset is not None and not reset.guessed and "ratelimit" in reset.source.replace("-", "")
+
+
+def refused_fields(status: int, body: bytes) -> frozenset[str]:
+    """Which of `OPTIONAL_FIELDS` an answer does not want, as far as it names them."""
+    return _refused(_said(status, body))
+
+
+def _refused(said: Said) -> frozenset[str]:
+    if said.status not in (400, 422):
+        return frozenset()
+    named = frozenset(field for field, form in OPTIONAL_FIELDS.items() if re.search(form, said.words))
+    return named if named and re.search(NOT_WANTED, said.words, re.IGNORECASE) else named & {"stream_options"}
 
 
 def _stated_wait(

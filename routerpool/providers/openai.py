@@ -19,9 +19,9 @@ from routerpool.hookspecs import hookimpl
 from routerpool.protocols import Provider, Reply
 from routerpool.providers.checkup import findings
 from routerpool.providers.connection import PreparedPost
-from routerpool.providers.data import ProviderData, load_data
-from routerpool.providers.failures import failure_of_answer
-from routerpool.providers.replies import HttpReply, ReadReply, read_all, read_document
+from routerpool.providers.data import ProviderData, leave_out, load_data
+from routerpool.providers.failures import failure_of_answer, refused_fields
+from routerpool.providers.replies import HttpReply, read_document
 from routerpool.providers.roster import Roster, listed
 from routerpool.providers.settings import Declarations, ProviderConfig, Settings, facts_of, settle
 from routerpool.types import Attempt, ChatRequest, Detected, Failure, Model, Pool, Probe, Report
@@ -71,7 +71,7 @@ class OpenAIProvider(Declarations):
         self.first_event_seconds = self.facts.first_event_seconds
         if self.facts.models_at is not None and self.refresh_seconds is None:
             self.refresh_seconds = ROSTER_SECONDS
-        self._no_stream_options = False
+        self._refused: frozenset[str] = frozenset()
         settings = self.settle({})
         if settings.wrong is not None:
             raise ValueError(settings.wrong)
@@ -91,6 +91,8 @@ class OpenAIProvider(Declarations):
         failure = failure_of_answer(
             self.name, status, headers, body, forms=self.facts.errors, specs=self.facts.resets, key=self.settings.key
         )
+        if failure.again:
+            self._refused |= refused_fields(status, body)
         return failure if failure.pool is None else evolve(failure, pool=self.pool_key(failure.pool))
 
     def parse_models(self, payload: Any) -> list[Model]:
@@ -186,18 +188,8 @@ class OpenAIProvider(Declarations):
         model = attempt.candidate.model
         line = self._session_line(attempt)
         given = self, request, model
-        body, payload = await asyncio.to_thread(_payload, *given) if request.heavy else _payload(*given)
-        reply = HttpReply(await self._chat.post(session, payload, line))
-        if reply.status not in (400, 422) or "stream_options" not in body or _asks_usage(request):
-            return reply
-        # Our own wish for usage must not cost the client its answer: a server that refuses it is asked without.
-        refusal = await read_all(reply, 1 << 20)
-        reply.close()
-        if b"stream_options" not in refusal:
-            return ReadReply(reply.status, reply.headers, refusal)
-        self._no_stream_options = True
-        body.pop("stream_options")
-        return HttpReply(await self._chat.post(session, serialised(self.adapt(body, model)), line))
+        payload = await asyncio.to_thread(_payload, *given) if request.heavy else _payload(*given)
+        return HttpReply(await self._chat.post(session, payload, line))
 
     # What plugins and hosts may ask
 
@@ -260,8 +252,8 @@ class OpenAIProvider(Declarations):
         """The body of a request as `adapt` gets it, with the parameters that this provider takes."""
         body = sent_body(request, model.id)
         self.facts.params.apply(body)
-        if self._no_stream_options:
-            body.pop("stream_options", None)
+        if self._refused:
+            leave_out(body, self._refused)
         return body
 
     def outgoing(self, attempt: Attempt, request: ChatRequest) -> Outgoing | None:
@@ -295,11 +287,6 @@ class OpenAIProvider(Declarations):
             yield Detected(name=self.name, source=source, confidence=1.0, environment=(variable,), comment=words)
 
 
-def _payload(provider: OpenAIProvider, request: ChatRequest, model: Model) -> tuple[dict[str, Any], bytes]:
-    """The body before `adapt`, and as it is sent; of a heavy request it is made in a thread."""
-    body = provider.body_of(request, model)
-    return body, serialised(provider.adapt(body, model))
-
-
-def _asks_usage(request: ChatRequest) -> bool:
-    return bool((request.params.get("stream_options") or {}).get("include_usage"))
+def _payload(provider: OpenAIProvider, request: ChatRequest, model: Model) -> bytes:
+    """The body as it is sent; of a heavy request it is made in a thread."""
+    return serialised(provider.adapt(provider.body_of(request, model), model))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -168,12 +168,92 @@ def test_attempts_are_bounded(up: Upstream) -> None:
 
 
 def test_no_new_attempt_begins_after_the_budget(up: Upstream) -> None:
-    pool = Pool(up, "a b", limits={"budget_seconds": 0.3, "answer_seconds": 0.4})
+    pool = Pool(up, "a b", limits={"budget_seconds": 0.3, "first_event_seconds": 60})
     up.always("a", "hang")
-    error = refused(pool.chat)
+    error = refused(pool.stream)
     assert error.code == "budget_exhausted"
     assert error.status == 504
     assert up.seen("b").chat == 0
+
+
+def test_a_plain_request_to_a_silent_provider_goes_on_within_the_budget(up: Upstream) -> None:
+    pool = Pool(up, "a b", limits={"budget_seconds": 1, "answer_seconds": 60})
+    up.always("a", "hang")
+    pool.chat()
+    assert pool.trail == ("a/m1:timeout", "b/m1:answered")
+    assert "limits.budget_seconds (1) left time to ask another one" in pool.witness.failures[0].message
+
+
+def test_a_plain_attempt_has_its_own_limit_while_another_one_is_left(up: Upstream) -> None:
+    pool = Pool(up, "a b", limits={"plain_seconds": 0.2, "answer_seconds": 0.6, "max_attempts": 2})
+    up.always("a", "hang")
+    up.always("b", "hang")
+    told = [attempt["message"] for attempt in refused(pool.chat).details["attempts"]]
+    assert "limits.plain_seconds (0.2)" in told[0]
+    assert "limits.answer_seconds (0.6)" in told[1]
+
+
+def test_what_ends_the_last_plain_attempt_is_told_and_how_long_it_took(up: Upstream) -> None:
+    pool = Pool(up, "a", limits={"budget_seconds": 0.1, "answer_seconds": 0.4})
+    up.always("a", "hang")
+    error = refused(pool.chat)
+    assert (error.code, error.status) == ("budget_exhausted", 504)
+    assert "no answer within limits.answer_seconds (0.4)" in error.message
+    assert "limits.budget_seconds is 0.1" in error.message
+
+
+def test_a_client_says_how_long_it_waits_for_a_plain_answer_too(up: Upstream) -> None:
+    pool = Pool(up, "a", limits={"answer_seconds": 60})
+    up.always("a", "hang")
+    error = refused(lambda: pool.chat(router={"max_seconds": 0.3}))
+    assert error.code == "budget_exhausted"
+    assert "the request's max_seconds (0.3)" in error.message
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_what_a_provider_is_known_to_need_is_not_cut_by_the_budget(up: Upstream, stream: bool) -> None:
+    class Slow(OpenAIProvider):
+        def bind(self, env: Mapping[str, str]) -> None:
+            super().bind(env)
+            self.first_event_seconds = 20.0
+
+    plugins = {name: {"use": "p", "base_url": up.base_url(name), "models": ["m1"]} for name in ("a", "b")}
+    limits = {"budget_seconds": 0.2, "first_event_seconds": 0.1, "plain_seconds": 0.1, "idle_seconds": 20}
+    witness = Witness()
+    router = make_router({"plugins": plugins, "limits": limits}, plugins={"p": Slow}, witness=witness)
+    up.always("a", "slowhead:0.002")
+
+    async def asked() -> None:
+        async with router:
+            if stream:
+                assert [event async for event in router.stream(BODY)]
+            else:
+                await router.chat(BODY)
+
+    asyncio.run(asked())
+    assert witness.records[-1].tried == ("a/m1:answered",)
+
+
+@pytest.mark.parametrize("label", ["http:500", "http:502", "http:404", "http:403", "http:429", "html"])
+def test_a_provider_of_which_two_models_fail_makes_way_for_the_next_one(up: Upstream, label: str) -> None:
+    pool = Pool(up, "a b", models={"a": ["m1", "m2", "m3", "m4", "m5", "m6", "m7"]})
+    up.always("a", label)
+    pool.chat()
+    assert [told.partition(":")[0] for told in pool.trail] == ["a/m1", "a/m2", "b/m1"]
+
+
+def test_where_a_paid_model_wants_credit_its_providers_free_one_is_still_asked(up: Upstream) -> None:
+    pool = Pool(up, "a", models={"a": ["m1", "m2", {"id": "m3", "free": True}]})
+    up.script("a", "http:402")
+    pool.chat()
+    assert pool.trail == ("a/m1:credit", "a/m3:answered")
+
+
+def test_who_is_turned_away_does_not_knock_again_at_once(up: Upstream) -> None:
+    pool = Pool(up, "a")
+    up.always("a", "http:403")
+    assert refused(pool.chat).status == 503
+    assert up.seen("a").chat == 1
 
 
 def test_a_stream_has_the_rest_of_the_budget_for_its_first_event(up: Upstream) -> None:
@@ -449,17 +529,29 @@ def test_a_candidate_that_has_called_a_tool_goes_before_those_of_whom_nothing_is
 
 
 @pytest.mark.parametrize("asks", [False, True])
-def test_a_server_that_refuses_stream_options_is_asked_without_unless_the_client_wants_them(
-    up: Upstream, asks: bool
-) -> None:
+def test_a_server_that_refuses_stream_options_is_asked_again_without_and_remembered(up: Upstream, asks: bool) -> None:
     up.always("a", "nostreamoptions")
-    for _ in range(2):
-        pool = Pool(up, "a")
-        if asks:
-            with pytest.raises(AnswerError):
-                pool.stream(stream_options={"include_usage": True})
-        else:
-            assert pool.stream()[-1]["choices"][0]["finish_reason"] == "stop"
-            assert pool.witness.records[0].usage.source == "estimated"
-    sent = ["stream_options" in request.json for request in up.seen("a").requests]
-    assert sent == ([True, True] if asks else [True, False, True, False])
+    pool = Pool(up, "a", limits={"max_attempts": 1})
+    wish = {"stream_options": {"include_usage": True}} if asks else {}
+
+    async def asked_twice() -> None:
+        async with pool.router:
+            for _ in range(2):
+                events = [event async for event in pool.router.stream({**BODY, **wish})]
+                assert events[-1]["choices"][0]["finish_reason"] == "stop"
+
+    asyncio.run(asked_twice())
+    first, second = pool.witness.records
+    assert first.tried == ("a/m1:unavailable", "a/m1:answered")
+    assert second.tried == ("a/m1:answered",)
+    assert second.usage.source == "estimated"
+    assert ["stream_options" in request.json for request in up.seen("a").requests] == [True, False, False]
+
+
+def test_the_only_candidate_that_denies_a_capability_is_a_400_at_once_that_names_it(up: Upstream) -> None:
+    up.always("a", "notools")
+    pool = Pool(up, "a")
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+    error = refused(lambda: pool.chat(tools=tools))
+    assert (error.code, error.status, error.retry_after) == ("unsupported_capabilities", 400, None)
+    assert "tools" in error.message

@@ -102,6 +102,27 @@ def test_a_new_connection_that_breaks_is_a_failure_and_is_not_tried_again() -> N
     asyncio.run(main())
 
 
+def test_an_address_that_never_ends_its_handshake_is_no_connection_and_is_asked_once() -> None:
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.read()
+        finally:
+            writer.close()
+
+    async def main() -> None:
+        listening = await asyncio.start_server(mute, "127.0.0.1", 0)
+        async with listening, Upstream() as up:
+            dead = {"use": "p", "base_url": str(at(listening).with_scheme("https")), "models": ["m1", "m2"]}
+            well = {"use": "p", "base_url": up.base_url("b"), "models": ["m1"]}
+            tree = {"plugins": {"a": dead, "b": well}, "limits": {"connect_seconds": 0.2}}
+            witness = Witness()
+            async with make_router(tree, plugins={"p": OpenAIProvider}, witness=witness) as router:
+                await router.chat(BODY)
+            assert witness.records[0].tried == ("a/m1:connect", "b/m1:answered")
+
+    asyncio.run(main())
+
+
 class Spoken:
     """A server that says just these bytes, one answer for each head of a request that comes, on raw sockets."""
 

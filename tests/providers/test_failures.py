@@ -45,7 +45,22 @@ def failure(status: int, message: str = "", headers: Mapping[str, str] | None = 
         (400, "The response was filtered by our content management policy", "content_filter"),
         (400, "temperature must be between 0 and 2", "bad_request"),
         (422, "Extra inputs are not permitted", "bad_request"),
-        (418, "", "bad_request"),
+        (418, "", "server"),
+        (405, "Method Not Allowed", "server"),
+        (407, "Proxy Authentication Required", "server"),
+        (421, "Misdirected", "server"),
+        (424, "a dependency failed", "server"),
+        (425, "Too Early", "server"),
+        (451, "for legal reasons", "server"),
+        (402, "You asked for 4000 tokens, but can only afford 12", "unavailable"),
+        (402, "Add credits or send fewer max_tokens", "unavailable"),
+        (402, "fewer max_tokens are needed: you can only afford 0", "credit"),
+        (403, "Your usage limit is reached", "quota_exhausted"),
+        (403, "You have hit a secondary rate limit", "rate_limited"),
+        (403, "Daily rate limit reached, your daily quota is used up", "quota_exhausted"),
+        (403, "Sorry, your account balance is insufficient", "credit"),
+        (403, "The API key is revoked", "auth"),
+        (403, "Not available in your country", "forbidden"),
     ],
 )
 def test_an_answer_has_the_kind_that_its_status_and_words_say(status: int, message: str, kind: str) -> None:
@@ -69,6 +84,73 @@ def test_a_capability_that_is_denied_is_told_from_a_value_that_is(message: str, 
     told = failure(400, message)
     assert told.lacks == lacks
     assert told.kind is (FailureKind.UNAVAILABLE if lacks else FailureKind.BAD_REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (400, b"<html><title>Bad request</title></html>", "server"),
+        (422, b"\xef\xbb\xbf\n<!doctype html><p>the prompt is too long</p>", "server"),
+        (403, b"<html><title>Are you human?</title></html>", "server"),
+        (403, b"denied by a rule", "server"),
+        (403, b"", "server"),
+        (403, b"<p>you are being rate limited</p>", "rate_limited"),
+        (400, b"Bad Request", "unavailable"),
+        (422, b"unprocessable", "unavailable"),
+        (413, b"<h1>413 Request Entity Too Large</h1>", "unavailable"),
+        (404, b"<h1>Not Found</h1>", "missing_model"),
+    ],
+)
+def test_an_answer_without_an_error_object_is_never_the_clients_own_fault(status: int, body: bytes, kind: str) -> None:
+    told = failure_of_answer("p", status, {}, body)
+    assert told.kind == kind
+    assert told.answer is None
+
+
+def test_a_refusal_is_a_rate_limit_where_a_window_is_told_to_be_spent() -> None:
+    spent = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "30"}
+    assert failure(403, "no", spent).kind is FailureKind.RATE_LIMITED
+    assert failure(403, "no", spent).retry_after == 30
+    assert failure(403, "no", {**spent, "X-RateLimit-Remaining": "9"}).kind is FailureKind.FORBIDDEN
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "wide"),
+    [
+        (500, "broken", True),
+        (404, "no such path", True),
+        (404, "The model `x` does not exist", False),
+        (403, "not in your country", True),
+        (403, "you may not use this model", False),
+        (429, "slow down", True),
+        (401, "Invalid key", False),
+        (400, "temperature must be less than 2", False),
+    ],
+)
+def test_it_is_told_whether_a_failure_says_something_of_the_model(status: int, message: str, wide: bool) -> None:
+    assert failure(status, message).wide is wide
+
+
+@pytest.mark.parametrize(
+    ("message", "again"),
+    [
+        ("property 'reasoning_content' is unsupported", True),
+        ("Unknown field: reasoning_details", True),
+        ("Unrecognized request argument supplied: store", True),
+        ("additional properties are not allowed: `annotations`", True),
+        ("messages[0].role: unknown variant `developer`, expected one of `system`, `user`", True),
+        ("unknown parameter max_completion_tokens", True),
+        ("stream_options: no", True),
+        ("max_completion_tokens must be at least 1", False),
+        ("the vector store is unknown", False),
+        ("Unknown field: colour", False),
+    ],
+)
+def test_a_field_that_is_not_the_clients_need_is_told_from_its_own_fault(message: str, again: bool) -> None:
+    told = failure(422, message)
+    assert told.again is again
+    assert told.kind is (FailureKind.UNAVAILABLE if again else FailureKind.BAD_REQUEST)
+    assert (told.answer is None) is again
 
 
 def test_an_error_inside_a_200_has_the_status_that_it_names() -> None:

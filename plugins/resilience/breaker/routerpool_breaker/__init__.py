@@ -19,13 +19,14 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from weakref import WeakValueDictionary
 
-from attrs import define
+from attrs import define, evolve
 
 from routerpool import Attempt, Candidate, ChatRequest, Failure, FailureKind, Unavailable, Veto, hookimpl
 from routerpool.providers import until_midnight
 from routerpool_breaker.rules import (
     COUNTERS,
     DAY,
+    DOUBTED,
     HOUR,
     PASSING,
     PROVIDER_WIDE,
@@ -71,6 +72,10 @@ class Entry:
     length: float = 0.0
     touched: float = 0.0
     trials: int = 0
+    doubts: int = 0
+    """Of a candidate: its failures that say nothing of it, since any model of its provider has answered."""
+    paid: bool = False
+    """Whether it is a want of credit of a model that costs something: free ones may go on."""
 
     def open(self, now: float) -> bool:
         """Whether its cooldown still runs."""
@@ -170,6 +175,8 @@ class Breaker:
                 self._forget(entry)
                 continue
             for candidate in members.get(entry.key, ()):
+                if entry.paid and candidate.model.free:
+                    continue
                 other = troubled.get(candidate.key)
                 if other is None or self._gravity(entry, now) > self._gravity(other[1], now):
                     troubled[candidate.key] = candidate, entry
@@ -217,7 +224,9 @@ class Breaker:
         """A permit where the candidate or its provider is benched, nothing where they are not."""
         if not self._benched:
             return None
-        entries = [self._benched[key] for key in _keys(attempt.candidate) if key in self._benched]
+        free = attempt.candidate.model.free
+        found = [self._benched[key] for key in _keys(attempt.candidate) if key in self._benched]
+        entries = [entry for entry in found if not (free and entry.paid)]
         return Permit(self, attempt, entries) if entries else None
 
     def take(self, attempt: Attempt, entries: Sequence[Entry]) -> Sequence[Entry]:
@@ -258,7 +267,28 @@ class Breaker:
         stated = _stated(failure)
         if self._count(entry, attempt, kind, now) or (stated is not None and kind in SOFT):
             self._bench(entry, failure, stated, now)
+            entry.paid = failure.kind is FailureKind.CREDIT and not candidate.model.free
             self._failed[attempt.request.id, candidate.key] = attempt.request
+        if failure.wide and scope == "candidate" and kind in DOUBTED:
+            self._doubt(entry, candidate, failure, now)
+
+    def _doubt(self, entry: Entry, candidate: Candidate, failure: Failure, now: float) -> None:
+        """Bench all of a provider as sick where one after the other of its models fails, and none answers meanwhile."""
+        entry.doubts += 1
+        doubts = [other.doubts for other in self._siblings(candidate) if other.doubts]
+        whole = self._benched.get(candidate.provider)
+        if whole is not None and whole.kind is not FailureKind.SERVER:  # of the key or the address, which says more
+            return
+        tried = whole is not None and not whole.open(now)
+        if tried or (len(doubts) > 1 and sum(doubts) >= self.config.failures):
+            whole = self._entries.setdefault(candidate.provider, Entry(candidate.provider, "provider"))
+            whole.failures, whole.touched = sum(doubts), now
+            self._bench(whole, evolve(failure, kind=FailureKind.SERVER), None, now)
+
+    def _siblings(self, candidate: Candidate) -> list[Entry]:
+        """What is remembered of a provider's models."""
+        start = f"{candidate.provider}/"
+        return [entry for entry in self._entries.values() if entry.scope == "candidate" and entry.key.startswith(start)]
 
     def _entry(self, attempt: Attempt, failure: Failure, now: float) -> Entry | None:
         """What is remembered of whom a failure concerns; None where it is a claim that is not believed.
@@ -289,6 +319,8 @@ class Breaker:
             return
         now = self._clock()
         spared = (attempt.request.id, attempt.candidate.key) in self._spared
+        for sibling in self._siblings(attempt.candidate):
+            sibling.doubts = 0
         for key in _keys(attempt.candidate):
             entry = self._entries.get(key)
             if entry is None or (attempt.claimed and not entry.claimed):

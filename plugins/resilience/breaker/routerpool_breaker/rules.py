@@ -9,7 +9,18 @@ from attrs import field, fields, frozen
 from routerpool import FailureKind
 from routerpool.config import Range
 
-__all__ = ["COUNTERS", "DAY", "HOUR", "PASSING", "PROVIDER_WIDE", "SOFT", "BreakerConfig", "Cooldown", "rules_of"]
+__all__ = [
+    "COUNTERS",
+    "DAY",
+    "DOUBTED",
+    "HOUR",
+    "PASSING",
+    "PROVIDER_WIDE",
+    "SOFT",
+    "BreakerConfig",
+    "Cooldown",
+    "rules_of",
+]
 
 HOUR, DAY = 3600.0, 24 * 3600.0
 
@@ -23,6 +34,9 @@ PASSING = frozenset({*SOFT, FailureKind.RATE_LIMITED, FailureKind.UNAVAILABLE})
 
 PROVIDER_WIDE = frozenset({FailureKind.AUTH, FailureKind.CREDIT, FailureKind.CONNECT})
 """Failures of the key or the address, which all models of a provider share."""
+
+DOUBTED = frozenset({FailureKind.SERVER, FailureKind.TIMEOUT, FailureKind.FORBIDDEN, FailureKind.MISSING_MODEL})
+"""What is no news of a provider from one of its models, and is from several, where it says nothing of the model."""
 
 COUNTERS = frozenset({FailureKind.RATE_LIMITED, FailureKind.QUOTA_EXHAUSTED, FailureKind.UNAVAILABLE})
 """Failures that the state of a rate-limit window explains; for the others only a Retry-After says when to come back."""
@@ -51,7 +65,10 @@ class BreakerConfig:
 
     trials: Count = field(default=1, metadata={"help": "requests at a time that may try what was benched"})
     failures: Count = field(
-        default=3, metadata={"help": "server errors, timeouts, empty or broken answers in a row before a cooldown"}
+        default=3,
+        metadata={
+            "help": "server errors, timeouts, empty or broken answers in a row, of a model or several, before a cooldown"
+        },
     )
     connect_failures: Count = field(
         default=3, metadata={"help": "failed connections in a row before all of a provider is benched"}
@@ -73,10 +90,10 @@ class BreakerConfig:
         default=Cooldown(), metadata=_rule("an exhausted quota without a stated reset", None, DAY)
     )
     credit: Cooldown = field(
-        default=Cooldown(), metadata=_rule("a refusal for want of credit (all of the provider)", DAY, DAY)
+        default=Cooldown(), metadata=_rule("a refusal for want of credit (all of the provider)", 300, HOUR)
     )
     auth: Cooldown = field(default=Cooldown(), metadata=_rule("a refused key (all of the provider)", 600, DAY))
-    forbidden: Cooldown = field(default=Cooldown(), metadata=_rule("a model that the key may not use", DAY, DAY))
+    forbidden: Cooldown = field(default=Cooldown(), metadata=_rule("a model that the key may not use", 300, DAY))
     missing_model: Cooldown = field(default=Cooldown(), metadata=_rule("a model that is not there", 600, HOUR))
     timeout: Cooldown = field(default=Cooldown(), metadata=_rule("timeouts", 30, 300))
     connect: Cooldown = field(default=Cooldown(), metadata=_rule("failed connections (all of the provider)", 30, 300))

@@ -198,8 +198,8 @@ def test_a_retry_after_benches_a_server_error_at_once() -> None:
     [
         (FailureKind.RATE_LIMITED, [90, 180, 360, 720, 1440, 2880, 3600, 3600]),
         (FailureKind.AUTH, [600, 1200, 2400]),
-        (FailureKind.CREDIT, [86400, 86400]),
-        (FailureKind.FORBIDDEN, [86400, 86400]),
+        (FailureKind.CREDIT, [300, 600, 1200, 2400, 3600, 3600]),
+        (FailureKind.FORBIDDEN, [300, 600, 1200, 2400, 4800]),
         (FailureKind.UNAVAILABLE, [5, 10, 20, 40, 60, 60]),
         (FailureKind.QUOTA_EXHAUSTED, [12 * 3600, 24 * 3600]),
     ],
@@ -460,6 +460,46 @@ def test_what_nobody_tries_for_long_after_its_cooldown_is_forgotten_with_its_cou
     assert not house.breaker._entries
     house.fail(A, FailureKind.SERVER, times=4)
     assert house.vetoes() == {}
+
+
+def test_failures_of_several_models_bench_their_provider_and_an_answer_of_any_of_them_does_not() -> None:
+    house = House()
+    house.fail(A, FailureKind.SERVER, times=2)
+    house.succeed(A2)
+    house.fail(A2, FailureKind.SERVER)
+    assert house.vetoes() == {}
+    house.fail(A, FailureKind.SERVER)
+    house.fail(A2, FailureKind.SERVER)
+    assert set(house.vetoes()) == {"a/m", "a/n"}
+    assert house.vetoes()["a/n"].reason.startswith("all of a: 3 failures in a row")
+    house.time += 30
+    house.fail(A2, FailureKind.SERVER)
+    assert house.wait(A) == pytest.approx(60)
+    house.time += 60
+    house.succeed(A)
+    assert house.vetoes() == {}
+
+
+@pytest.mark.parametrize("kind", [FailureKind.FORBIDDEN, FailureKind.MISSING_MODEL])
+@pytest.mark.parametrize("wide", [True, False])
+def test_a_refusal_that_names_no_model_speaks_of_the_provider_when_several_models_get_it(
+    kind: FailureKind, wide: bool
+) -> None:
+    house = House()
+    third = candidate("a/o")
+    for who in (A, A2, candidate("a/p")):
+        house.fail(who, kind, status=403, wide=wide)
+    assert ("a/o" in house.vetoes((*ALL, third))) is wide
+
+
+def test_a_want_of_credit_of_a_paid_model_leaves_the_free_ones_in() -> None:
+    house = House()
+    free = Candidate(provider="a", model=Model(id="f", free=True))
+    house.fail(A, FailureKind.CREDIT, status=402)
+    assert set(house.vetoes((A, A2, free, B))) == {"a/m", "a/n"}
+    assert house.breaker.reserve(house.attempt(free)) is None
+    house.fail(free, FailureKind.CREDIT, status=402)
+    assert set(house.vetoes((A, A2, free, B))) == {"a/m", "a/n", "a/f"}
 
 
 def test_a_plan_made_before_the_bench_may_try_soft_trouble_but_not_a_refused_key() -> None:

@@ -13,7 +13,7 @@ from routerpool_breaker import Breaker, BreakerConfig
 from routerpool import Attempt, Candidate, ChatRequest, Failure, FailureKind, Features, Model, Unavailable
 
 CANDIDATES = tuple(Candidate(provider=name, model=Model(id="m")) for name in "abc")
-RULES = {"server": (30.0, 300.0), "rate_limited": (90.0, 3600.0), "forbidden": (86400.0, 86400.0)}
+RULES = {"server": (30.0, 300.0), "rate_limited": (90.0, 3600.0), "forbidden": (300.0, 86400.0)}
 
 
 class Reference:
