@@ -242,7 +242,7 @@ def failure_of_answer(
 
 
 class Said(NamedTuple):
-    """What an answer says: its status, the error's code and text, its beginning, and whether it is an error object."""
+    """What an answer says: its status, the error's code and text, its beginning, and whether it is an object at all."""
 
     status: int
     words: str
@@ -258,14 +258,15 @@ class Said(NamedTuple):
 
 def _said(status: int, body: bytes) -> Said:
     try:
-        error = read_error(loads(body, EVENT_VALUES)) if body else None
+        parsed = loads(body, EVENT_VALUES) if body else None
     except ValueError:
-        error = None
+        parsed = None
+    error = read_error(parsed)
     if status < 400:  # an error inside a 200 names its own status, if any
         status = error.status if error and error.status is not None and 400 <= error.status < 600 else 502
     whole = body[:BODY_BYTES].decode("utf-8", "replace")
     if error is None:
-        return Said(status, whole[:WORDS], whole, "", told=False)
+        return Said(status, whole[:WORDS], whole, "", told=isinstance(parsed, (dict, list)))
     name = next((word for word in error.code.split() if SAFE_CODE.match(word)), "")
     return Said(status, f"{error.code[:WORDS]} {error.text}"[:WORDS], whole, name, told=True)
 

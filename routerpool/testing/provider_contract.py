@@ -285,7 +285,8 @@ class ProviderContract(LiveContract):
             got = await rig.ask(stream=stream)
             assert got.error is not None
             assert not got.chunks
-            [failure] = rig.witness.failures
+            failure, *more = rig.witness.failures
+            assert len(more) == failure.again, "it is asked again only without what it has refused"
             assert failure.kind is own_form.kind
             assert failure.lacks == own_form.lacks
             waits = (before, own_form.seconds())  # two, since a midnight may lie between them

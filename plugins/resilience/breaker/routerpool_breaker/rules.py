@@ -67,7 +67,7 @@ class BreakerConfig:
     failures: Count = field(
         default=3,
         metadata={
-            "help": "server errors, timeouts, empty or broken answers in a row, of a model or several, before a cooldown"
+            "help": "server errors, timeouts, empty or broken answers of one or more models in a row before a cooldown"
         },
     )
     connect_failures: Count = field(
