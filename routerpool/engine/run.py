@@ -35,6 +35,9 @@ from routerpool.types import (
 
 __all__ = ["Run"]
 
+MOST_WITHOUT = 3
+"""How often one candidate is asked again without what it has refused: servers name one field at a time."""
+
 SHORT_WAIT_SECONDS = 2.0
 """A pinned candidate is waited for this long if its provider says so, rather than losing its prompt cache."""
 
@@ -117,7 +120,7 @@ class Run:
                 return
             thin(queue, candidate, failure, decision)
             step_back(queue, self.journey.tried)
-            if failure.again and candidate.key not in without:
+            if failure.again and without.count(candidate.key) < MOST_WITHOUT:
                 without += (candidate.key,)
                 queue.appendleft(candidate)
                 most += 1

@@ -286,7 +286,7 @@ class ProviderContract(LiveContract):
             assert got.error is not None
             assert not got.chunks
             failure, *more = rig.witness.failures
-            assert len(more) == failure.again, "it is asked again only without what it has refused"
+            assert bool(more) == failure.again, "it is asked again only without what it has refused"
             assert failure.kind is own_form.kind
             assert failure.lacks == own_form.lacks
             waits = (before, own_form.seconds())  # two, since a midnight may lie between them

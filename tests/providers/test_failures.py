@@ -9,7 +9,7 @@ import pytest
 
 from routerpool import OpenAIProvider, ProviderConfig
 from routerpool.providers.failures import ErrorForm, failure_of_answer, failure_of_exception
-from routerpool.types import Failure, FailureKind
+from routerpool.types import ChatRequest, Failure, FailureKind, Model
 
 
 def failure(status: int, message: str = "", headers: Mapping[str, str] | None = None, **error: object) -> Failure:
@@ -201,3 +201,27 @@ def test_a_refusal_that_quotes_our_key_reaches_the_client_without_it() -> None:
     assert failure.answer is not None
     assert b"key-of-ours-123" not in failure.answer.body
     assert json.loads(failure.answer.body)
+
+
+def test_what_a_provider_has_refused_is_left_out_of_what_it_gets_from_then_on() -> None:
+    provider = OpenAIProvider(ProviderConfig(base_url="http://127.0.0.1:1/v1"), name="lab")
+    history = [
+        {"role": "developer", "content": "be brief"},
+        {"role": "assistant", "content": "hello", "reasoning_content": "hm"},
+    ]
+    request = ChatRequest(id="r", model="auto", messages=history, params={"max_completion_tokens": 9, "store": True})
+    assert provider.body_of(request, Model(id="m"))["messages"] == history
+    for words in (
+        "unknown field `reasoning_content`",
+        "role: unknown variant `developer`, expected `system`",
+        "unsupported parameter: 'store'",
+        "unknown parameter max_completion_tokens",
+    ):
+        assert provider.failure(400, {}, json.dumps({"error": {"message": words}}).encode()).again
+    body = provider.body_of(request, Model(id="m"))
+    assert body == {
+        "model": "m",
+        "max_tokens": 9,
+        "messages": [{"role": "system", "content": "be brief"}, {"role": "assistant", "content": "hello"}],
+    }
+    assert history[0]["role"] == "developer", "the request itself is as it was, for other candidates"
