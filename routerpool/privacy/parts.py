@@ -1,13 +1,12 @@
 """Every text that a request carries, wherever it stands, and the same request with some of them changed.
 
 Scanners look at the one form in which a request is parsed and sent on, so that nothing can pass beside them: messages
-of any shape, tools, metadata, names, keys of objects, fields that nobody knows, and what data URLs hold.
+of any shape, tools, metadata, names, keys of objects, fields that nobody knows, and what data URLs hold,
+large numbers.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from urllib.parse import quote, unquote
 from attrs import evolve, field, frozen
 
 from routerpool.errors import RequestError
+from routerpool.privacy.packed import packed_text
 from routerpool.types import NO_HINTS, ChatRequest, Native
 
 __all__ = ["DECODED", "Part", "fields_of", "leaves_of", "parts_of", "place_of", "rewritten"]
@@ -32,8 +32,8 @@ DEEPEST = 1100
 LONGEST_PLACE = 200
 """A place longer than this is cut, so that deep nesting costs no more than its size."""
 
-PEEK = 1024
-"""Bytes at the beginning of a data URL's content by which text is told from an image."""
+LARGE_NUMBER = 999_999
+"""A number above this is a text, too: it may be a card's or a telephone's."""
 
 FORMAT_WORDS = """
 role content text type name function tool tool_calls tool_call_id tool_choice id index arguments input output
@@ -82,7 +82,7 @@ def fields_of(request: ChatRequest) -> Iterator[tuple[str, Any, int | None]]:
     for key, value in request.params.items():
         if key not in ORDINARY:
             yield f"*{KEY}", key, None
-        if type(value) not in SCALARS:
+        if type(value) not in SCALARS or (type(value) is int and abs(value) > LARGE_NUMBER):
             yield (key if key in ORDINARY else "*"), value, None
     for index, message in enumerate(request.messages):
         yield f"messages[{index}]", message, index
@@ -100,6 +100,9 @@ def leaves_of(value: Any, place: str = "") -> Iterator[tuple[str, str, str | int
         if "data:" in value:
             yield from ((text, place, None, DECODED) for text in _decoded(value))
         return
+    if type(value) is int:
+        yield str(value), place, None, ""
+        return
     waiting: list[tuple[Any, str, int]] = [(value, place, 0)]
     while waiting:
         held, place, depth = waiting.pop()
@@ -110,6 +113,9 @@ def leaves_of(value: Any, place: str = "") -> Iterator[tuple[str, str, str | int
                 yield child, place, name, ""
                 if "data:" in child:
                     yield from ((text, place, name, DECODED) for text in _decoded(child))
+            elif type(child) is int:
+                if abs(child) > LARGE_NUMBER:
+                    yield str(child), place, name, ""
             elif type(child) not in SCALARS and depth < DEEPEST:
                 waiting.append((child, place_of(place, name), depth + 1))
 
@@ -142,33 +148,12 @@ def place_of(container: str, name: str | int | None) -> str:
 def _decoded(text: str) -> Iterator[str]:
     """What the data URLs in a text hold, as far as that is text again."""
     for match in DATA_URL.finditer(text):
-        content = _text_of(match[1])
-        if content is not None:
-            yield content
+        packed = packed_text(match[1])
+        if packed is not None:
+            yield packed.text
     head, comma, content = text.partition(",")
     if comma and head.startswith("data:") and not head.endswith(";base64") and "%" in content:
         yield unquote(content)
-
-
-def _text_of(encoded: str) -> str | None:
-    """The text that base64 stands for; None for an image, or for what is no base64."""
-    try:
-        if not _textual(_bytes_of(encoded[: PEEK // 4 * 4])):
-            return None
-        return _bytes_of(encoded).decode("utf-8", "surrogateescape")
-    except (binascii.Error, ValueError):
-        return None
-
-
-def _bytes_of(encoded: str) -> bytes:
-    whole = encoded.rstrip("=")
-    return base64.b64decode(whole + "=" * (-len(whole) % 4), altchars=b"-_" if "-" in whole or "_" in whole else None)
-
-
-def _textual(beginning: bytes) -> bool:
-    """Whether these bytes look like text: no zeros, and few others that no text has."""
-    odd = sum(byte < 9 or 13 < byte < 32 for byte in beginning)
-    return bool(beginning) and 0 not in beginning and odd * 50 <= len(beginning)
 
 
 # Changing
@@ -201,6 +186,10 @@ def rewritten(request: ChatRequest, change: Change) -> ChatRequest:
 def _changed(value: Any, place: str, key: str | None, message: int | None, change: Change, depth: int = 0) -> Any:
     if isinstance(value, str):
         return _changed_text(value, place, key, message, change)
+    if type(value) is int and abs(value) > LARGE_NUMBER:
+        told = str(value)
+        new = _changed_text(told, place, key, message, change)
+        return value if new == told else new
     if type(value) in SCALARS:
         return value
     if depth > DEEPEST // 4:
@@ -243,12 +232,11 @@ def _changed_text(text: str, place: str, key: str | None, message: int | None, c
     changed = text if new is None else new
 
     def encoded(match: re.Match[str]) -> str:
-        content = _text_of(match[1])
-        told = None if content is None else change(Part(place + DECODED, content, message, key))
-        if told is None:
+        packed = packed_text(match[1])
+        told = None if packed is None else change(Part(place + DECODED, packed.text, message, key))
+        if packed is None or told is None:
             return match[0]
-        start = match[0][: match.start(1) - match.start()]
-        return start + base64.b64encode(told.encode("utf-8", "surrogateescape")).decode()
+        return match[0][: match.start(1) - match.start()] + packed.with_text(told)
 
     replaced = DATA_URL.sub(encoded, changed)
     head, comma, content = replaced.partition(",")

@@ -21,7 +21,17 @@ from attrs import asdict, field, frozen
 
 from routerpool.errors import RequestError, nearest
 from routerpool.hookspecs import hookimpl
-from routerpool.privacy.parts import ORDINARY, SCALARS, Part, fields_of, leaves_of, parts_of, place_of, rewritten
+from routerpool.privacy.parts import (
+    LARGE_NUMBER,
+    ORDINARY,
+    SCALARS,
+    Part,
+    fields_of,
+    leaves_of,
+    parts_of,
+    place_of,
+    rewritten,
+)
 from routerpool.privacy.placeholders import Restorer, redaction, standin, standins_in, unescaped
 from routerpool.privacy.verdicts import Key, Match, Verdicts, room_in
 from routerpool.protocols import Rewriter
@@ -33,7 +43,9 @@ MOST_FINDINGS = 100
 """Findings that one request tells of."""
 
 LONGEST_NAMED = 4096
-"""Characters up to which a text is judged by the key that it stands under, too."""
+"""Characters of a text, and of the key that it stands under, that are judged together, too."""
+
+REST = re.compile(r"\S*")
 
 UNSENT = ("model", "router")
 """Places of what is never sent on, and so cannot be redacted there."""
@@ -126,15 +138,18 @@ class TextScanner:
     def matches_of(self, text: str, key: str | int | None = None) -> tuple[Match, ...]:
         """What is in a text that stands under this key, as it was found before or is found now."""
         matches = self._verdicts.of(text)
-        if matches or not self.named or type(key) is not str or key in ORDINARY or len(text) > LONGEST_NAMED:
+        if matches or not self.named or type(key) is not str or key in ORDINARY:
             return matches
-        if not NAMING.search(key) or len(key) > LONGEST_NAMED or key == text:
+        if not NAMING.search(key, max(0, len(key) - LONGEST_NAMED)) or key == text:
             return matches
-        lead = f'{key}="'
-        start, end = len(lead), len(lead) + len(text)
-        found = self._verdicts.of(f'{lead}{text}"')
+        lead = f'{key[-LONGEST_NAMED:]}="'
+        told = text[:LONGEST_NAMED]
+        start, end = len(lead), len(lead) + len(told)
+        found = self._verdicts.of(f'{lead}{told}"')
         return tuple(
-            Match(rule, first - start, last - start) for rule, first, last in found if start <= first and last <= end
+            Match(rule, first - start, REST.match(text, last - start).end() if last == end else last - start)  # type: ignore[union-attr]  # it always matches
+            for rule, first, last in found
+            if start <= first and last <= end
         )
 
     def _findings(self, place: str, text: str, matches: Iterable[Match]) -> Iterator[Finding]:
@@ -312,7 +327,7 @@ def _plainly_in(clean: Mapping[Key, None], request: ChatRequest) -> bool:
     if request.native is not None or request.hints is not NO_HINTS:
         return False
     for key, value in request.params.items():
-        if key not in ORDINARY:
+        if key not in ORDINARY or (type(value) is int and not -LARGE_NUMBER <= value <= LARGE_NUMBER):
             return False
         if type(value) not in SCALARS and (type(value) is not str or (hash(value), len(value)) not in clean):
             return False

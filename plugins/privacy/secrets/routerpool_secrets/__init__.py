@@ -21,25 +21,45 @@ from routerpool_secrets.values import JUDGES, LONGEST_NAME, entropy_of, is_examp
 
 __all__ = ["Secrets", "SecretsConfig"]
 
-LONGEST_KEY = 16 << 10
-"""Bytes after its first line in which the end of a private key is looked for."""
+DEEPEST = 3
+"""How often a secret may be in base64 one over the other."""
 
 SHORTEST_KEY = 32
 """Characters of base64 without which a key's first line is only talk of one."""
 
-UNSEEN = re.compile("[\u00ad\u034f\u061c\u115f\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
+UNSEEN = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f"
+    "\ufeff\uffa0\ufff0-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 """Characters that nobody sees, and that would keep a pattern from matching."""
 
 KEY_BODY = re.compile(rb"(?:[A-Za-z0-9+/=\s:,.()<>@\\-]|(?<=\\)[nr])*")
 KEY_END = re.compile(rb"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 HEX = re.compile(rb" ?[0-9a-f]{0,64}")
 WIDE = re.compile("[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a]")
+TAGS = re.compile("[\U000e0021-\U000e007e]")
+NO_TAGS = re.compile("[^\U000e0021-\U000e007e]")
+ASCII_OF_TAGS = {0xE0000 + sign: sign for sign in range(0x21, 0x7F)}
+"""Nobody sees these, but many models read them as the letters that they are made after."""
+
 NARROW = {0xFF01 + at: 0x21 + at for at in range(94)}
 """Full-width letters, which models read like others."""
 
 ASCII = bytes(range(0x80))
 CONTINUING = bytes(range(0x80, 0xC0))
 BASE64 = re.compile(rb"[A-Za-z0-9+/=]")
+WRAPPED = re.compile(rb"(?:(?:\\r)?(?:\\n|\r?\n)[ \t>|]{0,8}[A-Za-z0-9+/_-]{2,}={0,2}(?=[\s\\\"'`<,;)]|\Z))*")
+"""The further lines of base64 that is cut into lines; in JSON a line's end is written as an escape."""
+BELOW = re.compile(rb"[^\r\n]*?(?:[\r\n]|\\n)(?!.*value)", re.DOTALL | re.IGNORECASE)
+ELEMENT = re.compile(rb"[^=]>\s*(?:<!\[CDATA\[)?\Z")
+ELEMENT_END = re.compile(rb"\s*(?:</|\]\]>)")
+NAME_ALONE = re.compile(
+    rb"(?:[a-z]+[ _.-]{0,2})?(?:key|secret|token|credential|password|passwd|pwd|passphrase)s?[ \t]?(?:is|was)?"
+    rb"[\x60\"'* \t]*(?:[:=].*)?(?:\r|\n|\\n)",
+    re.IGNORECASE,
+)
+VALUE_ALONE = re.compile(rb"[ \t\"'\x60*,]*(?:[\r\n]|\\[rn]|\Z)")
+LINE = re.compile(rb"[\r\n]+|\\[rn]")
 
 
 @frozen(kw_only=True)
@@ -103,10 +123,17 @@ class Secrets(TextScanner):
         if WIDE.search(strange):
             text = text.translate(NARROW)
         if UNSEEN.search(strange):
-            before = [match.start() - n for n, match in enumerate(UNSEEN.finditer(text))]
-            found = self._matches(UNSEEN.sub("", text))
-            return [Match(r, s + bisect_right(before, s), e + bisect_right(before, e - 1)) for r, s, e in found]
+            found = self._unhidden(text)
+            if TAGS.search(strange):
+                return list({*found, *self._unhidden(NO_TAGS.sub(" ", text).translate(ASCII_OF_TAGS))})
+            return found
         return self._matches(text)
+
+    def _unhidden(self, text: str) -> list[Match]:
+        """The secrets in a text as it is without what nobody sees, at their places in the text."""
+        before = [match.start() - n for n, match in enumerate(UNSEEN.finditer(text))]
+        found = self._matches(UNSEEN.sub("", text))
+        return [Match(r, s + bisect_right(before, s), e + bisect_right(before, e - 1)) for r, s, e in found]
 
     def rules(self) -> Iterable[str]:
         """The ids of all rules in use."""
@@ -136,17 +163,30 @@ class Secrets(TextScanner):
 
     def _matches(self, text: str) -> list[Match]:
         data = text.encode("utf-8", "surrogatepass")
-        spans: list[tuple[int, int, Rule]] = []
-        for rule, found in self._engine.matches(data, data.lower()):
-            span = self._secret(rule, found, data)
-            if span is not None:
-                spans.append((*span, rule))
+        spans = list(self._spans(data))
         if not spans:
             return []
         spans = _distinct(spans)
         if len(data) != len(text):
             spans = list(_in_characters(spans, data))
         return [Match(rule.id, start, end) for start, end, rule in spans]
+
+    def _spans(self, data: bytes, depth: int = 0) -> Iterator[tuple[int, int, Rule]]:
+        """Where there are secrets; `depth` says how often this has been in base64."""
+        looked = 0
+        for rule, found in self._engine.matches(data, data.lower()):
+            if rule.value != "encoded":
+                span = self._secret(rule, found, data)
+                if span is not None:
+                    yield *span, rule
+            elif depth < DEEPEST and found.span()[0] >= looked:
+                start, end = found.span()
+                if data[end - 1] != 61:  # a sign at the end of base64
+                    end = WRAPPED.match(data, end).end()  # type: ignore[union-attr]  # it always matches
+                looked = end
+                encoded = data[start:end]
+                if self._hides(encoded, depth) and not any(pattern.search(encoded) for pattern in self._allowed):
+                    yield start, end, rule
 
     def _secret(self, rule: Rule, found: Found, data: bytes) -> tuple[int, int] | None:
         """Where the secret of a match stands, if it is one."""
@@ -158,7 +198,7 @@ class Secrets(TextScanner):
             return None
         secret = data[start:end]
         if rule.value == "password":
-            secret = secret.rstrip(b",;:.")
+            secret = secret.removesuffix(b"]]").rstrip(b",;:.")
             end = start + len(secret)
         if start == end or (rule.entropy and entropy_of(secret) <= rule.entropy):
             return None
@@ -187,35 +227,58 @@ class Secrets(TextScanner):
     def _plausible(self, rule: Rule, secret: bytes, data: bytes, at: tuple[int, int, int]) -> bool:
         """Whether what one of our own rules has found is more than its form."""
         whole, start, end = at
-        if rule.value == "encoded":
-            return self._hides(secret)
         if is_example(secret) or (rule.value and not JUDGES[rule.value](secret)):
             return False
         if rule.value == "token" and data[end : end + 1] == b"(":  # the name of what is called
             return False
-        named = rule.id.startswith(("assigned-", "flag-"))
-        return not (named and names_no_secret(data[max(0, whole - LONGEST_NAME) : whole], data[whole:start]))
-
-    def _hides(self, encoded: bytes) -> bool:
-        """Whether base64 stands for a text with a secret in it."""
-        told = text_of(encoded)
-        if told is None:
+        if not rule.id.startswith(("assigned-", "flag-")):
+            return True
+        lead = data[whole:start]
+        if ELEMENT.search(lead):
+            if ELEMENT_END.match(data, end) is None:
+                return False
+        elif BELOW.match(lead) and not _below(data, whole, start, end):
             return False
-        found = self._engine.matches(told, told.lower())
-        return any(rule.value != "encoded" and self._secret(rule, match, told) is not None for rule, match in found)
+        return not names_no_secret(data[max(0, whole - LONGEST_NAME) : whole], lead)
+
+    def _hides(self, encoded: bytes, depth: int) -> bool:
+        """Whether base64 stands for a text with a secret in it: all of its lines together, or one of them."""
+        lines = LINE.split(encoded)
+        told = [text_of(b"".join(lines))]
+        if len(lines) > 1:
+            told.append(b"\n".join(map(text_of, lines)))
+        return any(True for text in told for _ in self._spans(text, depth + 1))
 
 
 def _key(kind: str, start: int, end: int, data: bytes) -> tuple[int, int] | None:
-    """A private key from its first line to its last, or as far as it goes; None where there is only a first line."""
+    """A private key from its first line to its last, or as far as it goes; None where there is only a first line.
+
+    What is looked for ends at the next key's first line at the latest, so that many of them cost no more than one.
+    """
     if kind == "putty":
-        last = data.find(b"Private-MAC:", end, end + LONGEST_KEY)
-        return None if last < 0 else (start, last + len(HEX.match(data, last + 12)[0]) + 12)  # type: ignore[index]  # it always matches
-    last = data.find(b"-----", end, end + LONGEST_KEY)
-    told = data[end:last] if last >= 0 else KEY_BODY.match(data, end, end + LONGEST_KEY)[0].rstrip()  # type: ignore[index]  # so does this
-    if len(BASE64.findall(told[:4096])) < SHORTEST_KEY:
+        following = data.find(b"PuTTY-User-Key-File-", end)
+        following = following if following >= 0 else len(data)
+        last = data.find(b"Private-MAC:", end, following)
+        if last >= 0:
+            return start, last + len(HEX.match(data, last + 12)[0]) + 12  # type: ignore[index]  # it always matches
+        body = KEY_BODY.match(data, end, following)[0].rstrip()  # type: ignore[index]  # so does this
+        return (start, end + len(body)) if b"Private-Lines:" in body else None
+    last = data.find(b"-----", end)
+    last = last if last >= 0 else len(data)
+    closing = KEY_END.match(data, last)
+    body = data[end:last] if closing else KEY_BODY.match(data, end, last)[0].rstrip()  # type: ignore[index]
+    if len(BASE64.findall(body[:4096])) < SHORTEST_KEY:
         return None
-    closing = KEY_END.match(data, last) if last >= 0 else None
-    return start, closing.end() if closing else end + len(told)
+    return start, closing.end() if closing else end + len(body)
+
+
+def _below(data: bytes, whole: int, start: int, end: int) -> bool:
+    """Whether a value below its name is meant by it: each stands alone, or the name is followed by a sign."""
+    if VALUE_ALONE.match(data, end) is None:
+        return False
+    if re.search(rb"[:=]", data[whole:start]):
+        return True
+    return NAME_ALONE.match(data, whole, start) is not None and data[whole - 1 : whole].strip(b" \t\r\n*>#\"'`") == b""
 
 
 def _word(byte: int) -> bool:

@@ -40,6 +40,9 @@ TELLTALE = re.compile(
 )
 """What stands in values that are none: words of manuals and templates."""
 
+TELLING = 256
+"""Bytes in which a value says of itself that it is none; in what is longer, such a word may stand by chance."""
+
 REPEATED = re.compile(rb"(.)\1{7}")
 UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 WORDS = re.compile(rb"[A-Za-z]{2,}")
@@ -58,8 +61,8 @@ def is_example(value: bytes) -> bool:
     return (
         lower in EXAMPLES
         or lower.startswith(JWT_IO)
-        or REPEATED.search(value) is not None
-        or TELLTALE.search(value) is not None
+        or REPEATED.search(value, 0, TELLING) is not None
+        or TELLTALE.search(value, 0, TELLING) is not None
     )
 
 
@@ -157,16 +160,24 @@ def basic(value: bytes) -> bool:
     return bool(colon and name and len(secret) > 2 and told.isascii() and told.decode().isprintable())
 
 
-def text_of(value: bytes) -> bytes | None:
-    """What base64 stands for, where that is readable."""
-    try:
-        told = base64.b64decode(value + b"=" * (-len(value) % 4))
-    except binascii.Error:
-        return None
-    return told if not told.translate(None, READABLE) else None
+def text_of(value: bytes) -> bytes:
+    """What base64 stands for, wrapped or not, as UTF-8: also of UTF-16; other bytes that no text has become breaks."""
+    packed = value.translate(ALPHABET, APART)
+    told = binascii.a2b_base64(packed[: len(packed) - (len(packed) % 4 == 1)] + b"==")
+    even, odd = told[::2].count(0), told[1::2].count(0)
+    if max(even, odd) * 4 > len(told):
+        told = told.decode("utf-16-be" if even > odd else "utf-16-le", "ignore").encode()
+    return told.translate(BREAKS)
 
 
-READABLE = bytes(range(32, 127)) + b"\t\n\r"
+ALPHABET = bytes.maketrans(b"-_", b"+/")
+APART = b" \t\r\n>|="
+BREAKS = bytes(byte if byte >= 32 and byte != 127 else 10 if byte != 9 else 9 for byte in range(256))
+
+
+def dotted(value: bytes) -> bool:
+    """A token of several parts, and not the first one alone."""
+    return b"." in value
 
 
 def discord(value: bytes) -> bool:
@@ -187,4 +198,5 @@ JUDGES: Mapping[str, Callable[[bytes], bool]] = {
     "url": url,
     "basic": basic,
     "discord": discord,
+    "dotted": dotted,
 }

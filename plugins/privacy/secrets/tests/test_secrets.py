@@ -9,6 +9,7 @@ import json
 import os
 import random
 import string
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -349,6 +350,165 @@ def test_hidden_characters_wide_letters_and_base64_hide_nothing() -> None:
         [match] = scanner().find(text)
         assert text[match.start : match.end] == text[2:-2]
     assert rules_in(base64.b64encode(f"key {token}".encode()).decode()) == {"encoded-secret"}
+
+
+# Nothing has an end beyond which it is not seen
+
+
+def wrapped(text: str, width: int = 64, end: str = "\n") -> str:
+    return end.join(text[at : at + width] for at in range(0, len(text), width))
+
+
+def encoded(text: str, codec: str = "utf-8") -> str:
+    return base64.b64encode(text.encode(codec)).decode()
+
+
+LETTER = "Dear Sir, here are some settings for the new machine that I promised; be careful with them. " * 2
+LONG: dict[str, tuple[str, str]] = {
+    "private-key": ("{}", f"-----BEGIN RSA PRIVATE KEY-----\n{wrapped(some(40_000))}\n-----END RSA PRIVATE KEY-----"),
+    "putty-private-key": (
+        "{}",
+        f"PuTTY-User-Key-File-3: ssh-rsa\nPrivate-Lines: 500\n{wrapped(some(40_000))}\nPrivate-MAC: {some(64, HEX)}",
+    ),
+    "bearer-authorization": ("Authorization: Bearer {}", some(5000)),
+    "url-password": ("postgres://app:{}@db.internal/main", some(300)),
+    "assigned-password": ("password={}", some(3000)),
+    "assigned-token": ("client_secret: {}", some(3000)),
+    "anthropic-api-key": ("{}", f"sk-ant-api03-{some(500)}"),
+    "jwt": ("{}", f"eyJ{some(3000)}.eyJ{some(60)}.{some(43)}"),
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("rule", LONG)
+def test_a_secret_of_any_length_is_found_to_its_end(rule: str, engine: str) -> None:
+    form, secret = LONG[rule]
+    text = f"é {form.format(secret)} and so on"
+    found = [text[match.start : match.end] for match in scanner(engine=engine).find(text) if match.rule == rule]
+    assert found == [secret]
+
+
+def test_a_key_whose_end_is_cut_off_is_found_as_far_as_it_goes() -> None:
+    text = LONG["private-key"][1][:-40]
+    assert [(match.start, match.end) for match in scanner().find(text)] == [(0, len(text))]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "text",
+    [
+        wrapped(encoded(f"{LETTER}the key is {TOKENS['groq-api-key']}."), 76),
+        wrapped(encoded(f"{LETTER}the key is {TOKENS['groq-api-key']}."), 50),
+        wrapped(encoded(f"{LETTER}the key is {TOKENS['groq-api-key']}."), 64, "\\n"),
+        wrapped(encoded(f"{LETTER}the key is {TOKENS['groq-api-key']}."), 60, "\n  > "),
+        "\n".join([encoded(LETTER), encoded(f"the key is {TOKENS['groq-api-key']}"), encoded(LETTER)]),
+        encoded(encoded(f"key {TOKENS['groq-api-key']}")),
+        encoded(encoded(encoded(f"key {TOKENS['groq-api-key']}"))),
+        wrapped(encoded(wrapped(encoded(f"{LETTER} {TOKENS['groq-api-key']}")))),
+        *(encoded(f"key is {TOKENS['groq-api-key']}", codec) for codec in ("utf-16-le", "utf-16-be", "utf-16")),
+        encoded(f"der schlüssel für die sache ist der key {TOKENS['groq-api-key']} ü"),
+    ],
+    ids=range(12),
+)
+def test_base64_in_lines_over_base64_or_of_utf_16_hides_nothing(text: str, engine: str) -> None:
+    [match] = scanner(engine=engine).find(f"see: {text}")
+    assert match.rule == "encoded-secret"
+
+
+@pytest.mark.parametrize("sign", "\u00ad\u17b4\u180b\u200b\u2060\u2800\u3164\U000e0001\U000e0100\U000e01ef")
+def test_what_nobody_sees_hides_nothing(sign: str) -> None:
+    token = TOKENS["groq-api-key"]
+    hidden = f"{token[:9]}{sign}{token[9:]}"
+    [match] = scanner().find(f"a {hidden} b")
+    assert (match.rule, match.start, match.end) == ("groq-api-key", 2, 2 + len(hidden))
+
+
+def test_letters_that_only_models_read_are_read() -> None:
+    token = TOKENS["groq-api-key"]
+    text = "a picture" + "".join(chr(0xE0000 + ord(sign)) for sign in token)
+    assert [(match.rule, match.start) for match in scanner().find(text)] == [("groq-api-key", 9)]
+
+
+PASSWORD = "Tr0ub4dor&3x"
+COMMON: dict[str, str] = {
+    "My API key:\n{}": some(40),
+    "API key\n\n{}\n": some(40),
+    "Here is the token:\n```\n{}\n```": some(40),
+    "The password is:\n{}\nthanks": PASSWORD,
+    "Password\n{}": PASSWORD,
+    '{{"text": "password:\\n{}\\n"}}': PASSWORD,
+    "machine api.test\n  login joe\n  password {}\n": "hunterhunter",
+    "default login joe password {}": "hunterhunter",
+    "<db><password>{}</password></db>": PASSWORD.replace("&", "&amp;"),
+    '<wsse:Password Type="x">{}</wsse:Password>': PASSWORD,
+    "<password><![CDATA[{}]]></password>": PASSWORD,
+    '<add key="DbPassword" value="{}"/>': PASSWORD,
+    "<apiKey>\n  {}\n</apiKey>": some(32),
+    "CREATE USER 'a'@'%' IDENTIFIED BY '{}';": "hunterx",
+    "ALTER USER a IDENTIFIED WITH mysql_native_password BY '{}'": PASSWORD,
+    "CREATE ROLE a LOGIN PASSWORD '{}';": PASSWORD,
+    "SET PASSWORD FOR a = PASSWORD('{}')": PASSWORD,
+    "root:{}:19000:0": f"$6${some(8)}${some(86)}",
+    "hash {}": f"$2b$12${some(53)}",
+    "md5 {}": f"$1${some(8)}${some(22)}",
+    "yescrypt {}": f"$y$j9T${some(22)}${some(43)}",
+    "argon {}": f"$argon2id$v=19$m=65536,t=3,p=4${some(22)}${some(43)}",
+    "django {}": f"pbkdf2_sha256$600000${some(22)}${some(43)}=",
+    "werkzeug {}": f"scrypt:32768:8:1${some(16)}${some(128, HEX)}",
+    "userPassword: {}": f"{{SSHA}}{some(32)}",
+    "postgres {}": f"SCRAM-SHA-256$4096:{some(24)}${some(43)}=:{some(43)}=",
+    "my bot {} works": f"{base64.b64encode(b'23456789012345678').decode().rstrip('=')}.{some(6)}.{some(38)}",
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("form", COMMON)
+def test_a_secret_is_found_in_a_form_that_is_common(form: str, engine: str) -> None:
+    secret = COMMON[form]
+    text = form.format(secret)
+    assert [text[match.start : match.end] for match in scanner(engine=engine).find(text)] == [secret]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "owner/model_with_EOT_token\nother/pythia-1.4B-chat-v0.2",
+        "if not token:\n    raise_for_missing_value2(x)",
+        "password:\n  valueFrom:\n    secretKeyRef: db",
+        "Password\n--------\n\nThe password has 8 characters.",
+        "<password>String</password>",
+        "std::vector<token> tokens2(a1b2c3d4e5f6g7h8i9)",
+        "machine learning and password managers",
+        "echo $1$2 $5$6",
+        "the login name and password are asked for",
+    ],
+)
+def test_what_only_looks_like_one_of_these_forms_is_no_secret(text: str) -> None:
+    assert rules_in(text) == set()
+
+
+UNENDING = [
+    *("eyJ-", "eyJaaaaaaaa.", "-----BEGIN PRIVATE KEY-----", "PuTTY-User-Key-File-2: ", "://a:bbb"),
+    *("PuTTY-User-Key-File-2: Private-Lines: abcdefgh\n", "<password ", "password>", "token:\n", "token\n"),
+    *("QUJDREVGR0hJSktMTU5PUFFSU1RVVldY\n", "QUJDREVGR0hJSktMTU5PUFFSU1RVVldY\\n", "QUJDREVGR0hJSktMTU5P"),
+    *("bearer aaaaaaaaaaaaaaaa ", "machine a login b ", "identified by '", "PASSWORD('aaaa", "$5$a$", "{SHA}"),
+    *("pbkdf2_sha1$1$", "a\U000e0041", "MTk4NjIyNDgzNDcxOTI1MjQ4."),
+]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("unit", UNENDING)
+def test_what_begins_again_and_again_and_never_ends_costs_what_it_weighs(unit: str, engine: str) -> None:
+    made = scanner(engine=engine)
+
+    def cost(size: int) -> float:
+        text = unit * (size // len(unit))
+        started = time.thread_time()
+        made.find(text)
+        return time.thread_time() - started
+
+    small = min(cost(1 << 14) for _ in range(3))
+    assert min(cost(1 << 17) for _ in range(3)) <= 24 * max(small, 1e-4)
 
 
 # What the user says
