@@ -23,6 +23,7 @@ from routerpool.types import Answer, Attempt, ChatRequest, Failure, FailureKind,
 from routerpool.wire.answers import answer_of, whole_opening
 from routerpool.wire.errors import read_error
 from routerpool.wire.json import off_loop, parsed
+from routerpool.wire.mask import Mask
 from routerpool.wire.stream import State, Stream
 from routerpool.wire.usage import read_usage
 
@@ -121,6 +122,9 @@ class Exchange:
         """Pass on a plain answer."""
         journey = self.journey
         body = await read_all(upstream, self.limits.upstream_bytes)
+        mask: Mask | None = getattr(self.provider, "mask", None)
+        if mask is not None and mask.key in body:
+            body = mask.without(body)
         try:
             document = await parsed(body)
         except ValueError:
@@ -158,6 +162,7 @@ class Exchange:
             limit=self.limits.event_bytes,
             hold_limit=self.limits.upstream_bytes if journey.profile.buffer else 4 * self.limits.event_bytes,
             most_events=self._most_events(),
+            mask=getattr(self.provider, "mask", None),
         )
         ended = False
         while not ended and (stream.state is State.HELD or (journey.profile.buffer and not stream.over)):

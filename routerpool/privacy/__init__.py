@@ -5,7 +5,7 @@ what was found, with placeholders that the answer is given back; and from `may_s
 
 `guard` is the one function that decides who may see a request: the planner asks it, and the engine once more at the
 socket, after all plugins. `parts` names every text, wherever it stands, `scanning` is the base of scanners with
-their `verdicts`, and `placeholders` stand for what must not leave.
+their `verdicts`, `placeholders` stand for what must not leave, and `packed` is text in data URLs.
 """
 
 from routerpool.privacy.guard import may_be_local, may_see

@@ -21,6 +21,7 @@ from routerpool.providers.resets import DEFAULT_SPECS, HeaderSpec, pool_marker, 
 from routerpool.types import Answer, Failure, FailureKind
 from routerpool.wire.errors import read_error
 from routerpool.wire.json import EVENT_VALUES, loads
+from routerpool.wire.mask import Mask
 
 __all__ = ["CALLER_KINDS", "ErrorForm", "failure_of_answer", "failure_of_exception", "refused_fields"]
 
@@ -44,6 +45,8 @@ BODY_BYTES = 32 << 10
 
 WORDS = 4096
 """Characters of its words in which forms are sought: there are some twenty of them."""
+
+JSON, PLAIN = "application/json", "text/plain; charset=utf-8"
 
 SAFE_CODE = re.compile(r"[A-Za-z]{2,24}(?:_[A-Za-z]{1,24}){1,6}\Z")
 """Codes are words joined by underscores; a single word may be one of the prompt's."""
@@ -206,7 +209,8 @@ def failure_of_answer(
 ) -> Failure:
     """The failure that an answer with a bad status, or with an error inside a good one, means.
 
-    `key` is the key that was sent; what is kept of the provider's own words does not quote it.
+    `key` is the key that was sent; what is kept of the provider's own words does not quote it, nor is their content
+    type the provider's.
     """
     said = _said(status, body)
     status = said.status
@@ -225,8 +229,9 @@ def failure_of_answer(
         retry_after, source = _stated_wait(kind, headers, body, specs)
     answer = None
     if kind in CALLER_KINDS:
-        body = body.replace(key.encode(), b"[key]") if key else body
-        answer = Answer(status=status, content_type=headers.get("Content-Type", "application/json"), body=body)
+        mask = Mask.of(key)
+        body = body if mask is None else mask.refusal(body)
+        answer = Answer(status=status, content_type=JSON if said.told else PLAIN, body=body)
     return Failure(
         kind=kind,
         message=f"{provider} answered {status}" + (f" ({said.name})" if said.name else ""),

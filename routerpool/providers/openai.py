@@ -25,6 +25,7 @@ from routerpool.providers.replies import HttpReply, read_document
 from routerpool.providers.roster import Roster, listed
 from routerpool.providers.settings import Declarations, ProviderConfig, Settings, facts_of, settle
 from routerpool.types import Attempt, ChatRequest, Detected, Failure, Model, Pool, Probe, Report
+from routerpool.wire.mask import Mask
 from routerpool.wire.request import sent_body, serialised
 
 __all__ = ["OpenAIProvider", "Outgoing"]
@@ -133,6 +134,7 @@ class OpenAIProvider(Declarations):
         self.request_headers = settings.headers.copy()
         if settings.key:
             self.request_headers.update(self.key_headers(settings.key))
+        self.mask = Mask.of(settings.key)
         session_header = self.facts.session_header  # the user's own word goes before ours
         self._session_header = session_header if session_header not in settings.headers else None
         self._roster = Roster(self.facts, settings)

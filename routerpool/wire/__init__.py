@@ -3,7 +3,7 @@
 In from a client: a body and its headers become a `ChatRequest` (`request`) with its `hints`. Out to a provider: the
 body that is sent. In from a provider: events (`sse`), what they and whole answers say (`answers`), errors in every
 wrapping (`errors`), usage in every spelling (`usage`), and a stream from its first event to its visible end (`stream`).
-`tokens` estimates a prompt; `json` parses within bounds.
+`tokens` estimates a prompt; `json` parses within bounds; `mask` takes a provider's own key out of what it says.
 
 Nothing here knows a network, a provider or a policy. What other dialects need, their plugins translate to this one.
 """

@@ -17,6 +17,7 @@ from routerpool.types import Failure, FailureKind, Opening, Usage
 from routerpool.wire.answers import delta_of, join_opening
 from routerpool.wire.errors import read_error
 from routerpool.wire.json import EVENT_VALUES, loads
+from routerpool.wire.mask import Mask
 from routerpool.wire.sse import Cutter, event_data, split_events
 from routerpool.wire.usage import read_usage
 
@@ -58,6 +59,7 @@ class Stream:
         "_held",
         "_held_size",
         "_hold_limit",
+        "_mask",
         "_may_be_empty",
         "_most_events",
         "_name",
@@ -84,8 +86,10 @@ class Stream:
         limit: int = 1 << 20,
         hold_limit: int = 4 << 20,
         most_events: int | None = None,
+        mask: Mask | None = None,
     ) -> None:
         self._name = name
+        self._mask = mask
         self._explain = explain
         self._strip_usage = strip_usage
         self._may_be_empty = may_be_empty
@@ -125,7 +129,7 @@ class Stream:
         self.progress = False
         if self._template is not None and self.state is State.OPEN and self._cutter.clean:
             end, number, content = self._template.run(data)
-            if end == len(data):
+            if end == len(data) and (self._mask is None or self._mask.key not in data):
                 self._count(number, content)
                 self.bytes_out += end
                 return data
@@ -136,12 +140,12 @@ class Stream:
         except ValueError:
             self._fail(FailureKind.SERVER, "an event is longer than its limit")
             return b""
-        return self._take(block) if block else b""
+        return self._take(self._masked(block)) if block else b""
 
     def end(self) -> bytes:
         """The provider has closed the stream: what was left goes out, and the state says how it ended."""
         rest = b"" if self._done or self.over else self._cutter.end()
-        out = self._take(rest) if rest else b""
+        out = self._take(self._masked(rest)) if rest else b""
         if self.over:
             return out
         if not self._done and self.finish_reason is None:
@@ -155,6 +159,11 @@ class Stream:
         else:
             self._fail(FailureKind.EMPTY, "the stream ended without an answer")
         return out
+
+    def _masked(self, block: bytes) -> bytes:
+        """Whole events without the provider's key, comments included: one search for them all."""
+        mask = self._mask
+        return block if mask is None or mask.key not in block else mask.without(block)
 
     def opening(self, *, complete: bool = False) -> Opening:
         """What the judges get to see: what the events that are held add up to."""

@@ -12,6 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from routerpool.types import Failure, FailureKind, Usage
+from routerpool.wire.mask import Mask
 from routerpool.wire.sse import DONE, Cutter, event_data, split_events
 from routerpool.wire.stream import State, Stream
 
@@ -592,3 +593,25 @@ def test_a_problem_document_in_an_open_stream_is_an_error_and_no_content() -> No
     out = stream.feed(b'data: {"title": "Internal Server Error", "detail": "it broke", "status": 500}\n\n')
     assert out == b""
     assert stream.state is State.BROKEN
+
+
+@pytest.mark.parametrize("size", [1 << 20, 1])
+def test_a_key_is_passed_on_in_no_event_and_no_comment(size: int) -> None:
+    mask = Mask("sk-of-ours-123")
+
+    def event(text: str, finish: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
+        return b"data: " + json.dumps({"id": "c", "choices": [choice]}).encode() + b"\n\n"
+
+    secret = "sk-of-ours-123"
+    said = [event("Hello"), event(" you"), f": for {secret}\n\n".encode(), event(f" {secret}"), event("", "stop")]
+    whole = b"".join([*said, b"data: [DONE]\n\n"])
+    pieces = [piece for part in said for piece in (part[at : at + size] for at in range(0, len(part), size))]
+    stream = Stream("p", lambda data: Failure(kind=FailureKind.SERVER, message=""), mask=mask)
+    out = b""
+    for piece in [*pieces, b"data: [DONE]\n\n"]:
+        out += stream.feed(piece)
+        if stream.state is State.READY:
+            out += stream.open()
+    out += stream.end()
+    assert out == whole.replace(secret.encode(), b"[key]").removesuffix(b"data: [DONE]\n\n")
