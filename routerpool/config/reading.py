@@ -20,6 +20,7 @@ from attrs import evolve, frozen
 from dotenv import dotenv_values
 
 from routerpool.config.document import Document, KeyPath, Problems, expand, parse, read
+from routerpool.config.ownership import check_owner
 from routerpool.config.schema import Describer
 from routerpool.config.sections import (
     BUILT_IN_PROFILES,
@@ -53,11 +54,16 @@ def load(
     """The configuration in this file, or where `find` finds one, or in `text`; all defaults where there is none.
 
     `.env` beside the file, or `env_file`, fills in what `env` (the process's environment) does not have; neither is
-    changed. A ConfigError tells of a file that is missing or cannot be parsed; all else is in the problems.
+    changed. A ConfigError tells of a file that is missing or cannot be parsed, and of one in the working folder, or the
+    `.env` there, that nobody has named and somebody else could have written; all else is in the problems.
     """
     given = os.environ if env is None else env
     found = (None if path is None else Path(path)) if text is not None else find(path, given)
     beside = None if found is None else found.parent / ".env"
+    if path is None and found is not None and found.parent == Path() and not given.get("ROUTERPOOL_CONFIG"):
+        check_owner(found, "--config")
+        if beside is not None and env_file is None and beside.is_file():
+            check_owner(beside, "--env-file")
     if env_file is not None:
         beside = Path(env_file)
         if not beside.is_file():

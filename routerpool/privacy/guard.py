@@ -8,7 +8,7 @@ import re
 from routerpool.protocols import Provider
 from routerpool.types import Candidate, Privacy
 
-__all__ = ["may_be_local", "may_see"]
+__all__ = ["is_loopback", "may_be_local", "may_see"]
 
 
 def may_see(provider: Provider, candidate: Candidate, privacy: Privacy, remote_allows: Privacy) -> bool:
@@ -44,3 +44,14 @@ METADATA_NAMES = frozenset({"metadata", "metadata.google.internal", "instance-da
 
 NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 """The last part of a name that resolvers take for an address, as the URL standard says."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a server bound to `host` can be reached from this machine only."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

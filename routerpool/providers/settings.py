@@ -14,7 +14,7 @@ from attrs import evolve, field, frozen
 from multidict import CIMultiDict
 from yarl import URL
 
-from routerpool.privacy.guard import may_be_local
+from routerpool.privacy.guard import is_loopback, may_be_local
 from routerpool.providers.connection import fits_header, unfit_header
 from routerpool.providers.data import DataPolicy, ModelData, Params, ProviderData
 from routerpool.providers.failures import ErrorForm
@@ -157,6 +157,11 @@ def settle(
     if key is not None and not fits_header(key):
         unfit = f"{key_from} holds a character that no header can carry, such as a line break"
         key = key_from = None
+    stranger = None if wrong or section.base_url is None or section.api_key_env else _stranger(facts, base_url)
+    if key is not None and stranger is not None:
+        cure = f"write `api_key_env: {key_from}` into its section if it is meant for it"
+        unfit = f"{key_from} is not sent to {stranger}; {cure}"
+        key = key_from = None
     elsewhere = section.base_url and section.base_url != facts.base_url and not section.separate_account
     # What is local by nature is neither local nor free at a public address; who says himself that it is, is told so.
     here = wrong is not None or may_be_local(URL(base_url).host or "")
@@ -175,6 +180,14 @@ def settle(
         wrong=wrong or unfit_header(headers),
         unfit=unfit,
     )
+
+
+def _stranger(facts: ProviderData, base_url: str) -> str | None:
+    """The host of an address where the vendor's own key has no business: not the vendor's, nor this machine."""
+    own, host = URL(facts.base_url or "").host, URL(base_url).host
+    if own is None or facts.local or host is None or host == own or is_loopback(host):
+        return None
+    return host
 
 
 def _wrong_address(base_url: str, local: bool | None) -> str | None:

@@ -17,6 +17,7 @@ from yarl import URL
 
 from routerpool.config.sections import ApiKey, ServerConfig
 from routerpool.errors import RequestError
+from routerpool.privacy.guard import is_loopback
 from routerpool.types import Caller, Privacy
 
 __all__ = ["Access", "Plane", "is_loopback"]
@@ -149,17 +150,6 @@ ANYBODY = Caller()
 OPEN: Mapping[str, Caller] = {"host": Caller(plane="host"), "admin": Caller(plane="admin")}
 """Who calls a server without keys."""
 FOREIGN = "a web page of another origin sent this; add its origin to server.allowed_origins if it may"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a server bound to `host` can be reached from this machine only."""
-    if host.lower() in LOCAL_NAMES:
-        return True
-    try:
-        address = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _is_opened(headers: Mapping[str, str]) -> bool:

@@ -88,7 +88,12 @@ ENV = {"LAB_URL": "http://127.0.0.1:5/v1/", "FILE_KEY": " k ", "MINE": "m"}
         ({}, {}, {}, {"base_url": "https://file.example/v1", "key": None, "named": None}),
         ({}, ENV, {}, {"base_url": "https://file.example/v1", "key": "k", "key_from": "FILE_KEY"}),
         ({}, ENV, {"address": "LAB_URL"}, {"base_url": "http://127.0.0.1:5/v1/", "account": "lab"}),
-        ({"base_url": "http://x/v1/"}, ENV, {"address": "LAB_URL"}, {"base_url": "http://x/v1", "account": "lab@x:80"}),
+        (
+            {"base_url": "http://x/v1/", "api_key_env": "FILE_KEY"},
+            ENV,
+            {"address": "LAB_URL"},
+            {"base_url": "http://x/v1", "account": "lab@x:80"},
+        ),
         ({"api_key_env": "MINE"}, ENV, {}, {"key": "m", "key_from": "MINE", "key_variables": ("MINE",)}),
         ({}, {}, {"named": ("m1",)}, {"named": ("m1",)}),
         ({"models": ("m2",)}, {}, {"named": ("m1",)}, {"named": ("m2",)}),
@@ -260,3 +265,35 @@ def test_a_model_that_nobody_listed_is_of_its_family_and_draws_on_its_pools() ->
     assert (model.free, model.data_policy, model.tags, model.pools) == (True, "may_train", {"shared"}, {"lab::free"})
     assert roster(facts, section={"data_policy": "no_training"}).model("x:free").data_policy == "no_training"
     assert roster(facts).model("x") == Model(id="x")
+
+
+@pytest.mark.parametrize("address", ["https://evil.example/v1", "https://xfile.example/v1", "http://10.0.0.7/v1"])
+def test_a_vendors_own_key_goes_to_another_host_only_if_the_section_names_it(address: str) -> None:
+    env = {"FILE_KEY": "of-the-vendor"}
+    told = settled(env=env, section={"base_url": address})
+    assert (told.key, told.key_from) == (None, None)
+    assert told.unfit is not None
+    assert "api_key_env: FILE_KEY" in told.unfit
+    named = settled(env=env, section={"base_url": address, "api_key_env": "FILE_KEY"})
+    assert (named.key, named.unfit) == ("of-the-vendor", None)
+
+
+@pytest.mark.parametrize(
+    ("facts", "address"),
+    [
+        (FILE, "https://file.example/v2"),
+        (FILE, "http://127.0.0.1:9/v1"),
+        (FILE, "http://localhost:9/v1"),
+        (evolve(FILE, local=True), "http://box:9/v1"),
+        (evolve(FILE, base_url=None), "https://mine.example/v1"),
+    ],
+)
+def test_a_key_goes_to_its_own_host_to_this_machine_and_to_a_server_of_ones_own(
+    facts: ProviderData, address: str
+) -> None:
+    assert settled(facts, env={"FILE_KEY": "k"}, section={"base_url": address}).key == "k"
+
+
+def test_who_sets_the_environment_has_the_key_and_may_send_it_where_it_says() -> None:
+    told = settled(env={"FILE_KEY": "k", "LAB_BASE_URL": "https://gateway.example/v1"}, address="LAB_BASE_URL")
+    assert (told.base_url, told.key) == ("https://gateway.example/v1", "k")

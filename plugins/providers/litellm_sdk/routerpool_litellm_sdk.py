@@ -175,6 +175,8 @@ class LiteLLM:
         if self.idle() is not None:
             yield
             return
+        if self.local:
+            _spare(URL(self.config.api_base or "").host or "")
         sdk = await self._loaded()
         ours = _open(sdk)
         try:
@@ -363,6 +365,17 @@ def _load() -> Any:
         for name in LOGGERS:
             logging.getLogger(name).disabled = True
     return sdk
+
+
+def _spare(host: str) -> None:
+    """Let no client of LiteLLM's ask a proxy for this host: what is local stays so, whatever the environment says.
+
+    They read these variables when they are made; there is no argument that reaches all of them.
+    """
+    shown = f"[{host}]" if ":" in host else host
+    spared = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if shown not in (known := [name.strip() for name in spared.split(",") if name.strip()]):
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join([*known, shown])
 
 
 def _open(sdk: Any) -> Any:

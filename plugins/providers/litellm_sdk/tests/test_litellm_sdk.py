@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
 import pytest
-from routerpool_litellm_sdk import CURE, LiteLLM, LiteLLMConfig
+from routerpool_litellm_sdk import CURE, LiteLLM, LiteLLMConfig, _spare
 
 from routerpool import ConfigError, FailureKind, Level, ModelData, Prices, RequestError
 from routerpool.testing import ProviderContract, make_router
 from routerpool.testing.provider_contract import Rig, modes
+from routerpool.testing.upstream import Upstream
 
 KEY = "canary-of-litellm"
 HELLO = [{"role": "user", "content": "Say hello."}]
@@ -252,3 +254,34 @@ def test_an_exception_is_of_the_kind_that_its_name_says(status: int, name: str, 
     told: Mapping[str, Any] = {"error": {"message": words, "type": name, "param": None, "code": status}}
     for answered in (status, 200):  # in a stream it comes without a status of its own
         assert LiteLLM().failure(answered, {}, json.dumps(told).encode()).kind is kind
+
+
+# What is local asks no proxy
+
+
+@needs_sdk
+@pytest.mark.usefixtures("a_key")
+@pytest.mark.parametrize("model", ["openai/m1", "hosted_vllm/m1"])
+def test_a_local_instance_asks_no_proxy_whatever_the_environment_says(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with Upstream() as proxy, Upstream() as up:
+            for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
+                monkeypatch.setenv(name, proxy.base_url("proxy").removesuffix("/v1").rpartition("/")[0])
+            for name in ("NO_PROXY", "no_proxy"):
+                monkeypatch.setenv(name, "other.example")
+            section = {"models": [model], "api_base": up.base_url("lab"), "local": True}
+            async with make_router({"plugins": {"litellm_sdk": section}}, plugins={"litellm_sdk": LiteLLM}) as router:
+                answer = await router.chat({"model": f"litellm_sdk/{model}", "messages": HELLO})
+            assert answer["choices"][0]["message"]["content"] == up.expected_text("lab")
+
+    asyncio.run(body())
+
+
+def test_a_host_is_spared_once_and_beside_those_that_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "a.example, b.example")
+    monkeypatch.delenv("no_proxy", raising=False)
+    for host in ("box", "::1", "box"):
+        _spare(host)
+    assert os.environ["NO_PROXY"] == os.environ["no_proxy"] == "a.example,b.example,box,[::1]"
