@@ -30,6 +30,7 @@ from routerpool.hooks.loading import Instance, make
 from routerpool.planning.catalog import Catalog
 from routerpool.planning.explanation import explain
 from routerpool.planning.plan import Planner
+from routerpool.planning.rosters import Rosters
 from routerpool.protocols import Headers
 from routerpool.providers.connection import open_session
 from routerpool.store import Store
@@ -83,6 +84,8 @@ class Router:
         self.admission = Admission(config.limits)
         self.handovers = Handovers(config.limits.max_streams, config.limits.report_seconds)
         self.store = Store(config.store)
+        self.rosters = Rosters(self.store, self.catalog)
+        self.lists = True
         self.notes: list[str] = []
         self.overview = Overview(
             self.services, self.catalog, self.owners, self.admission, self.handovers, self.store, self.notes
@@ -133,13 +136,16 @@ class Router:
         return self._session
 
     async def start(self) -> None:
-        """Open the HTTP client and the plugins, and ask the providers for their models."""
+        """Open the HTTP client and the plugins, and ask the providers for their models.
+
+        With `lists = False` nobody is asked: the lists that the store has kept are used instead.
+        """
         self._loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
             self._session = await stack.enter_async_context(open_session(self.config.limits.connect_seconds))
             stack.push_async_callback(self.store.close)
             await stack.enter_async_context(self.hooks.lifespan(self))
-            first = asyncio.ensure_future(self.catalog.refresh(self.session, all_of_them=True))
+            first = asyncio.ensure_future(self._first_look())
             watch = asyncio.ensure_future(self._keep_catalog(first))
             stack.push_async_callback(_ended, watch)
             stack.push_async_callback(self.services.recorder.drain)
@@ -160,9 +166,16 @@ class Router:
 
     async def _keep_catalog(self, first: asyncio.Future[None]) -> None:
         await first
-        while True:
+        while self.lists:
+            await self.rosters.keep()
             await asyncio.sleep(REFRESH_SECONDS)
             await self.catalog.refresh(self.session)
+
+    async def _first_look(self) -> None:
+        if self.lists:
+            await self.catalog.refresh(self.session, all_of_them=True)
+        else:
+            await self.rosters.recall()
 
     # What it does
 

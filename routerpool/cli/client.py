@@ -14,7 +14,7 @@ import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import update_wrapper
 from pathlib import Path
 from time import perf_counter
@@ -62,6 +62,8 @@ class Target:
     env_file: Path | None = None
     url: str | None = None
     base_path: str = ""
+    refresh: bool = False
+    quiet: bool = False
 
     def router(self, *, private: bool = False) -> tuple[Router, list[str]]:
         """The configuration's router, not started, and notes on how it came about when there is no file.
@@ -76,6 +78,7 @@ class Target:
             notes = router.notes
             router = Router(evolve(router.config, server=ServerConfig()), list(router.hooks.instances.values()))
             router.notes += notes
+            router.lists = self.refresh
         return router, router.notes
 
 
@@ -98,6 +101,11 @@ def target_options(function: F) -> F:
     return _options(function, ("config", "env_file", "url", "base_path"))
 
 
+def _asking_options(function: F) -> F:
+    """The same and `--refresh`, for what asks a router and no provider."""
+    return _options(function, ("config", "env_file", "url", "base_path", "refresh"))
+
+
 OPTIONS: Mapping[str, Callable[[F], F]] = {
     "config": click.option(
         "--config", type=click.Path(path_type=Path, dir_okay=False), help="The configuration file.", metavar="FILE"
@@ -112,6 +120,12 @@ OPTIONS: Mapping[str, Callable[[F], F]] = {
         "--url",
         help="Ask the server that runs there, with the key in ROUTERPOOL_API_KEY, instead of starting from the "
         "configuration.",
+    ),
+    "refresh": click.option(
+        "--refresh",
+        is_flag=True,
+        default=None,
+        help="Ask the providers for their models first; else what they listed last is used, and its age is told.",
     ),
     "base_path": click.option("--base-path", help="The server's base path, where the URL does not hold it."),
 }
@@ -208,6 +222,8 @@ async def connected(target: Target) -> AsyncIterator[Connection]:
     """A connection to the router that a command means; one made for the moment ends with it."""
     import aiohttp
 
+    from routerpool.planning.rosters import told
+
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
     if target.url is not None:
         key = os.environ.get("ROUTERPOOL_API_KEY")
@@ -220,10 +236,14 @@ async def connected(target: Target) -> AsyncIterator[Connection]:
     router, notes = target.router(private=True)
     if notes:
         click.echo(terminal.printable("routerpool: no configuration file; " + "; ".join(notes)), err=True)
+    if router.config.path is not None and target.config is None and not target.quiet:
+        click.echo(terminal.printable(f"routerpool: the configuration is {router.config.path}"), err=True)
     async with (
         _momentary(router) as (connector, base),
         aiohttp.ClientSession(timeout=timeout, connector=connector) as session,
     ):
+        if not target.refresh and (age := told(router.rosters.ages, router.rosters.unlisted())):
+            click.echo(terminal.printable(f"routerpool: {age}"), err=True)
         yield Connection(session, base, {})
 
 
@@ -249,6 +269,11 @@ async def _momentary(router: Router) -> AsyncIterator[tuple[aiohttp.BaseConnecto
         yield aiohttp.UnixConnector(path), "http://localhost"
 
 
+def _sending(target: Target) -> AbstractAsyncContextManager[Connection]:
+    """A connection for what is sent to a provider anyway, who then may be asked for its models, too."""
+    return connected(evolve(target, refresh=True, quiet=True))
+
+
 def _ask(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(coroutine)
 
@@ -262,7 +287,7 @@ async def _fetched(target: Target, path: str, body: Any = None) -> Any:
 
 
 @click.command("models")
-@target_options
+@_asking_options
 @json_option
 def models_command(target: Target, as_json: bool) -> None:
     """List every candidate: provider and model."""
@@ -270,7 +295,7 @@ def models_command(target: Target, as_json: bool) -> None:
 
 
 @click.command("profiles")
-@target_options
+@_asking_options
 @json_option
 def profiles_command(target: Target, as_json: bool) -> None:
     """List the ways to choose; `*` marks the default."""
@@ -278,7 +303,7 @@ def profiles_command(target: Target, as_json: bool) -> None:
 
 
 @click.command("status")
-@target_options
+@_asking_options
 @json_option
 def status_command(target: Target, as_json: bool) -> None:
     """Show how things stand; with --url in the server that runs there."""
@@ -291,7 +316,7 @@ def status_command(target: Target, as_json: bool) -> None:
 @click.option("--privacy", type=click.Choice(PRIVACY), help="How far the request may travel.")
 @click.option("--profile", help="The profile to choose by.")
 @click.option("--file", "file", type=click.File("rb"), help="A whole request body as JSON; `-` reads it from stdin.")
-@target_options
+@_asking_options
 @json_option
 def explain_command(
     prompt: str | None,
@@ -361,7 +386,7 @@ def run_command(
 
 
 async def _answer(target: Target, body: dict[str, Any]) -> None:
-    async with connected(target) as connection, connection.open("POST", "/v1/chat/completions", body) as response:
+    async with _sending(target) as connection, connection.open("POST", "/v1/chat/completions", body) as response:
         answer = await _document(response, connection.base)
         routed = {name: value for name, value in response.headers.items() if name.startswith("X-Router-")}
     show({"answer": answer, "routed": routed}, True, tuple)
@@ -371,7 +396,7 @@ async def _stream(target: Target, body: dict[str, Any]) -> None:
     body |= {"stream": True, "stream_options": {"include_usage": True}}
     started = perf_counter()
     tokens = None
-    async with connected(target) as connection, connection.open("POST", "/v1/chat/completions", body) as response:
+    async with _sending(target) as connection, connection.open("POST", "/v1/chat/completions", body) as response:
         if response.status >= 400 or "event-stream" not in response.content_type:
             await _document(response, connection.base)
             raise ClientError("the answer is no stream")

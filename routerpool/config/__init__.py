@@ -4,9 +4,10 @@ In: a file, a text or a mapping, and the environment. Out: a `Config` and the `P
 path and cure; `Problems.raise_if_any` makes a ConfigError of them. A plugin's own `Config` class is read by the same
 rules: `Range`, `Pattern` and `Size` bound its fields.
 
-`reading` finds and reads the file, `document` is the YAML with its lines, `structure` takes values strictly, `scalars`
-the single ones, `words` says what is wrong, `sections` what the keys are, `schema` describes them for editors, and
-`values` writes JSON. With `converter`, which is cattrs', a plugin registers types of its own for all of these.
+`reading` finds and reads the file, `ownership` says whose it must be, `document` is the YAML with its lines,
+`structure` takes values strictly, `scalars` the single ones, `words` says what is wrong, `sections` what the keys are,
+`schema` describes them for editors, and `values` writes JSON. With `converter`, which is cattrs', a plugin registers
+types of its own for all of these.
 """
 
 from routerpool.config.document import Problems

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from time import monotonic
+from time import monotonic, time
 
 import aiohttp
 from attrs import evolve, field, frozen
@@ -43,11 +43,15 @@ class Snapshot:
 
 
 class Catalog:
-    """Keeps the snapshot true to what the providers say they have."""
+    """Keeps the snapshot true to what the providers say they have.
+
+    `silent` says why a provider listed nothing when it was asked last, `listed` when it did (seconds since 1970).
+    """
 
     def __init__(self, providers: Mapping[str, Provider]) -> None:
         self.providers = providers
         self.silent: dict[str, str] = {}
+        self.listed: dict[str, float] = {}
         self._models: dict[str, tuple[Model, ...]] = {name: tuple(p.roster()) for name, p in providers.items()}
         self._asked: dict[str, float] = {}
         self._learned: dict[tuple[str, str], dict[str, bool]] = {}
@@ -60,6 +64,10 @@ class Catalog:
         """Call `heed` at every new snapshot, until what this returns is called; it must neither raise nor wait."""
         self._watchers.append(heed)
         return lambda: self._watchers.remove(heed)
+
+    def models_of(self, provider: str) -> tuple[Model, ...]:
+        """The models of a provider as it has them, without what traffic and price lists add."""
+        return self._models[provider]
 
     def replace(self, provider: str, models: Sequence[Model]) -> bool:
         """Take a provider's models; whether that made a new snapshot."""
@@ -113,6 +121,7 @@ class Catalog:
             self.silent[provider.name] = reason
         else:
             self.silent.pop(provider.name, None)
+            self.listed[provider.name] = time()
             self.replace(provider.name, models)
 
     def _swap(self) -> None:

@@ -442,7 +442,7 @@ def test_models_status_and_profiles_need_no_server() -> None:
     for command in ("models", "status", "profiles"):
         result = run(command)
         assert result.exit_code == 0
-        assert result.stderr == ""
+        assert result.stderr == "routerpool: the configuration is routerpool.yaml\n"
         assert result.stdout
 
 

@@ -46,8 +46,10 @@ NO_LISTS |= {reason: ({"exception": error}, reason) for error, reason in FAILURE
 
 def lab(name: str) -> Router:
     """A router of this one provider, which has its key and at least one model."""
-    config = {"plugins": {name: {"base_url": ADDRESS}}}
+    config: dict[str, Any] = {"plugins": {name: {"base_url": ADDRESS}}}
     variables = make_router(config, plugins={name: CLASSES[name]}).providers[name].key_variables  # type: ignore[attr-defined]
+    if variables:
+        config["plugins"][name]["api_key_env"] = variables[0]
     router = make_router(config, plugins={name: CLASSES[name]}, env=dict.fromkeys(variables, "sk-1"))
     if not router.catalog.snapshot.candidates:
         router.catalog.replace(name, [Model(id="found before")])
