@@ -267,7 +267,10 @@ def test_a_model_that_nobody_listed_is_of_its_family_and_draws_on_its_pools() ->
     assert roster(facts).model("x") == Model(id="x")
 
 
-@pytest.mark.parametrize("address", ["https://evil.example/v1", "https://xfile.example/v1", "http://10.0.0.7/v1"])
+@pytest.mark.parametrize(
+    "address",
+    ["https://evil.test/v1", "https://file.example.evil.test/v1", "https://notfile.test/v1", "http://10.0.0.7/v1"],
+)
 def test_a_vendors_own_key_goes_to_another_host_only_if_the_section_names_it(address: str) -> None:
     env = {"FILE_KEY": "of-the-vendor"}
     told = settled(env=env, section={"base_url": address})
@@ -282,6 +285,7 @@ def test_a_vendors_own_key_goes_to_another_host_only_if_the_section_names_it(add
     ("facts", "address"),
     [
         (FILE, "https://file.example/v2"),
+        (evolve(FILE, base_url="https://api.vendor.example/v1"), "https://gateway.vendor.example/v1"),
         (FILE, "http://127.0.0.1:9/v1"),
         (FILE, "http://localhost:9/v1"),
         (evolve(FILE, local=True), "http://box:9/v1"),
