@@ -183,7 +183,7 @@ def settle(
 
 
 def _stranger(facts: ProviderData, base_url: str) -> str | None:
-    """The host of an address where the vendor's own key has no business: none of the vendor's domain, nor this machine."""
+    """The host of an address where the vendor's own key has no business: not the vendor's, nor this machine."""
     own, host = URL(facts.base_url or "").host, URL(base_url).host
     if own is None or facts.local or host is None or host == own or is_loopback(host):
         return None

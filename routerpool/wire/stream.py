@@ -140,12 +140,12 @@ class Stream:
         except ValueError:
             self._fail(FailureKind.SERVER, "an event is longer than its limit")
             return b""
-        return self._take(self._masked(block)) if block else b""
+        return self._take(_masked(block, self._mask)) if block else b""
 
     def end(self) -> bytes:
         """The provider has closed the stream: what was left goes out, and the state says how it ended."""
         rest = b"" if self._done or self.over else self._cutter.end()
-        out = self._take(self._masked(rest)) if rest else b""
+        out = self._take(_masked(rest, self._mask)) if rest else b""
         if self.over:
             return out
         if not self._done and self.finish_reason is None:
@@ -159,11 +159,6 @@ class Stream:
         else:
             self._fail(FailureKind.EMPTY, "the stream ended without an answer")
         return out
-
-    def _masked(self, block: bytes) -> bytes:
-        """Whole events without the provider's key, comments included: one search for them all."""
-        mask = self._mask
-        return block if mask is None or mask.key not in block else mask.without(block)
 
     def opening(self, *, complete: bool = False) -> Opening:
         """What the judges get to see: what the events that are held add up to."""
@@ -300,6 +295,11 @@ class Stream:
 
 RUN = 64
 """Chunks that are compared at once: where one of them wants a closer look, the others after it are looked at again."""
+
+
+def _masked(block: bytes, mask: Mask | None) -> bytes:
+    """Whole events without the provider's key, comments included: one search for them all."""
+    return block if mask is None or mask.key not in block else mask.without(block)
 
 
 class Template:

@@ -267,10 +267,15 @@ def test_a_model_that_nobody_listed_is_of_its_family_and_draws_on_its_pools() ->
     assert roster(facts).model("x") == Model(id="x")
 
 
-@pytest.mark.parametrize(
-    "address",
-    ["https://evil.test/v1", "https://file.example.evil.test/v1", "https://notfile.test/v1", "http://10.0.0.7/v1"],
+STRANGERS = (
+    "https://evil.test/v1",
+    "https://file.example.evil.test/v1",
+    "https://notfile.test/v1",
+    "http://10.0.0.7/v1",
 )
+
+
+@pytest.mark.parametrize("address", STRANGERS)
 def test_a_vendors_own_key_goes_to_another_host_only_if_the_section_names_it(address: str) -> None:
     env = {"FILE_KEY": "of-the-vendor"}
     told = settled(env=env, section={"base_url": address})
