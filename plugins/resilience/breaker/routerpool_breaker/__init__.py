@@ -269,7 +269,7 @@ class Breaker:
             self._bench(entry, failure, stated, now)
             entry.paid = failure.kind is FailureKind.CREDIT and not candidate.model.free
             self._failed[attempt.request.id, candidate.key] = attempt.request
-        if failure.wide and scope == "candidate" and kind in DOUBTED:
+        if failure.wide and entry.scope == "candidate" and kind in DOUBTED and not attempt.claimed:
             self._doubt(entry, candidate, failure, now)
 
     def _doubt(self, entry: Entry, candidate: Candidate, failure: Failure, now: float) -> None:
