@@ -3,8 +3,8 @@
 In: arguments. Out: text for people, or JSON with `--json`, and an exit code.
 
 `commands` are the core's own, `groups` lets plugins add theirs and `additions` finds these, `client` are those that ask
-a server or a router of the moment, `terminal` writes for people in the `units` they read, `console` shows what a server
-does, `doctor` says what is missing, `preflight` what serving needs, and `init` writes a configuration.
+a server or a router of the moment, `terminal` writes for people in the `units` they read, `banner` and `console` show
+what a server does, `doctor` says what is missing, `preflight` what serving needs, and `init` writes a configuration.
 """
 
 from routerpool.cli.client import Target, config_options, events, json_option

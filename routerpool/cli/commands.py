@@ -26,7 +26,7 @@ from routerpool.version import __version__
 if TYPE_CHECKING:
     from routerpool.cli.console import Console
     from routerpool.router import Router
-    from routerpool.types import Report
+    from routerpool.types import Privacy, Report
 
 __all__ = ["cli", "main"]
 
@@ -88,6 +88,7 @@ def serve_command(
     """Serve until stopped. Without a configuration, with what is found here."""
     import logging
 
+    from routerpool.cli.banner import banner
     from routerpool.server import standalone
     from routerpool.server import workers as several
 
@@ -100,7 +101,7 @@ def serve_command(
         return _watched(target.router()[0], look)
 
     def ready(served: Router, url: str) -> None:
-        show(_ready(served, url), as_json, _welcome)
+        show(_ready(served, url, count), as_json, lambda told: banner(told, shutil.get_terminal_size().columns))
         if not as_json:
             threading.Thread(target=_tell_what_is_off, args=(served,), daemon=True).start()
 
@@ -108,6 +109,14 @@ def serve_command(
         several.supervise(router, count, host, port, load=load, ready=ready)
     else:
         standalone.serve(router, host, port, load=load, ready=ready)
+
+
+def _leaving(allowed: Privacy) -> str:
+    """Which requests may leave this machine, in words."""
+    names = [level.name.lower() for level in type(allowed)]
+    free, kept = names[: allowed + 1], names[allowed + 1 :]
+    leaves = f"{free[-1]}{' and below' if len(free) > 1 else ''} may leave this machine"
+    return f"{leaves}; {kept[0]}{' and above stay' if len(kept) > 1 else ' stays'} here" if kept else "all may leave"
 
 
 def _tell_what_is_off(router: Router) -> None:
@@ -140,7 +149,7 @@ def _watched(router: Router, look: Callable[[], Console] | None) -> Router:
     return router
 
 
-def _ready(router: Router, url: str) -> dict[str, Any]:
+def _ready(router: Router, url: str, workers: int) -> dict[str, Any]:
     """What a start tells: where it listens, what answers, what does not."""
     providers = [
         {
@@ -157,25 +166,12 @@ def _ready(router: Router, url: str) -> dict[str, Any]:
         "version": __version__,
         "config": None if config.path is None else str(config.path),
         "keys": bool(config.server.api_keys or config.server.admin_keys),
+        "plugins": len(router.hooks.instances),
+        "workers": workers,
+        "privacy": _leaving(config.privacy.remote_allows),
         "providers": providers,
         "notes": router.notes,
     }
-
-
-def _welcome(told: Mapping[str, Any]) -> Iterable[str]:
-    yield f"routerpool {told['version']} listens at {told['url']}"
-    yield f"  configuration: {told['config'] or 'none, this is what was found here (`routerpool init` writes it down)'}"
-    yield from (terminal.printable(f"  {note}") for note in told["notes"])
-    for provider in told["providers"]:
-        state = provider["silent"] or ("nothing to answer with" if not provider["models"] else "")
-        kind = ", local" if provider["local"] else ""
-        line = f"not now: {provider['name']}: {state}" if state else f"answers: {provider['name']}"
-        yield terminal.printable(f"  {line}" + ("" if state else f" ({provider['models']} models{kind})"))
-    yield "try it:"
-    address = told["url"].replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
-    key = ' -H "Authorization: Bearer $ROUTERPOOL_API_KEY"' if told["keys"] else ""
-    body = '{"model": "auto", "messages": [{"role": "user", "content": "Hello!"}]}'
-    yield f"  curl -i {address}/v1/chat/completions -H 'Content-Type: application/json'{key} -d '{body}'"
 
 
 @cli.command("init")

@@ -107,7 +107,7 @@ async def serving(
     try:
         async with asyncio.timeout(START_SECONDS):
             first = (await process.stdout.readline()).decode()
-        found = re.search(r" listens at (https?://\S+)$", first.rstrip())
+        found = re.search(r" (https?://\S+)$", first.rstrip())
         if found is None:
             process.kill()
             pytest.fail(f"it said {first!r} and {(await process.communicate())[1].decode()!r}")

@@ -90,7 +90,7 @@ def running(
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     process = Process(subprocess.Popen(command, cwd=folder, env=env, **pipes), "")
     try:
-        process.url = re.search(r"http://\S+", process.hear("listens at"))[0].rstrip("/")  # type: ignore[index]
+        process.url = re.search(r"http://\S+", process.hear("http://"))[0].rstrip("/")  # type: ignore[index]
         yield process
     finally:
         if process.process.poll() is None:

@@ -42,7 +42,7 @@ def test_the_curl_tour_works_with_no_configuration_at_all(tmp_path: Path) -> Non
     assert len(curls()) >= 8
     with served(folder=tmp_path) as url:
         for line in curls():
-            command = [*shlex.split(line.replace("http://127.0.0.1:4545", url)), "--fail", "--max-time", "20"]
+            command = [*shlex.split(line.replace("http://127.0.0.1:4545", url)), "--fail", "--max-time", "60"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
             if '"stream": true' in line:
