@@ -41,6 +41,7 @@ from routerpool.types import Hints as Hints
 from routerpool.types import Level as Level
 from routerpool.types import Limit as Limit
 from routerpool.types import Model as Model
+from routerpool.types import Native as Native
 from routerpool.types import Opening as Opening
 from routerpool.types import Outcome as Outcome
 from routerpool.types import Plan as Plan

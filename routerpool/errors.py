@@ -35,8 +35,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if len(name) > LONGEST_GUESSED:
         return ""
     alike = sorted(known, key=lambda other: abs(len(other) - len(name)))[:MOST_GUESSES]
-    close = get_close_matches(name, alike, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    as_written = {other.casefold(): other for other in alike}
+    close = get_close_matches(name.casefold(), as_written, n=1)
+    return f"; did you mean {as_written[close[0]]!r}?" if close else ""
 
 
 class Code(NamedTuple):
@@ -60,6 +61,7 @@ CODES: Mapping[str, Code] = {
     "admin_only": Code(403, "permission_error", "the route needs one of the admin keys"),
     "model_not_found": Code(404, "invalid_request_error", "no candidate, profile or alias has this name"),
     "not_found": Code(404, "invalid_request_error", "there is no such path"),
+    "method_not_allowed": Code(405, "invalid_request_error", "the path takes other methods, which Allow names"),
     "request_too_large": Code(413, "invalid_request_error", "the body is larger than limits.request_bytes"),
     "unsupported_media_type": Code(415, "invalid_request_error", "the body must be sent as application/json"),
     "misdirected_host": Code(421, "invalid_request_error", "the Host header names none of this server's names"),
@@ -135,7 +137,7 @@ class AnswerError(RouterpoolError):
 class RequestError(RouterpoolError):
     """A request that ends in an error of ours: `code` is one of `CODES`, `retry_after` is in seconds.
 
-    `details` is added to the error object (`vetoes`, `attempts`, `profile`, …).
+    `details` is added to the error object (`vetoes`, `attempts`, `profile`, …), `headers` to those of the answer.
     """
 
     def __init__(
@@ -146,6 +148,7 @@ class RequestError(RouterpoolError):
         param: str | None = None,
         retry_after: float | None = None,
         details: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -154,6 +157,7 @@ class RequestError(RouterpoolError):
         self.param = param
         self.retry_after = retry_after
         self.details = dict(details or {})
+        self.headers = dict(headers or {})
         self.request_id: str | None = None
 
     def body(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,9 +22,9 @@ from routerpool.engine.overview import Overview
 from routerpool.engine.record import Recorder
 from routerpool.engine.run import Run
 from routerpool.engine.sinks import EventSink, PlainSink, Sink, parsed_error
-from routerpool.errors import AnswerError, RequestError
+from routerpool.errors import AnswerError, RequestError, RouterpoolError
 from routerpool.hooks.calling import Hooks
-from routerpool.hooks.declarations import bind_providers, declared_hints, with_settings
+from routerpool.hooks.declarations import bind_providers, declared_hints, unheeded_hints, with_settings
 from routerpool.hooks.detection import zero_config
 from routerpool.hooks.loading import Instance, make
 from routerpool.planning.catalog import Catalog
@@ -33,6 +33,7 @@ from routerpool.planning.plan import Planner
 from routerpool.planning.rosters import Rosters
 from routerpool.protocols import Headers
 from routerpool.providers.connection import open_session
+from routerpool.providers.surroundings import TRUST
 from routerpool.store import Store
 from routerpool.types import (
     Attempt,
@@ -52,8 +53,8 @@ log = logging.getLogger("routerpool")
 FIRST_LOOK_SECONDS = 0.5
 """How long a start waits for the providers' lists of models; what comes later joins the catalog then."""
 
-REFRESH_SECONDS = 5.0
-"""How often we look whose turn it is to be asked for its models."""
+REFRESH_SECONDS, SOONEST_SECONDS = 5.0, 0.2
+"""How often, at least and at most, we look whose turn it is to be asked for its models."""
 
 
 Attempts = Callable[[Journey, Attempt], Exchange]
@@ -74,12 +75,20 @@ class Router:
         self.config = config
         self.env = config.env if env is None else env
         self.hooks = Hooks.of(instances)
-        self.providers, self.owners = bind_providers(self.hooks, self.env)
+        trust = {TRUST: "true"} if config.trust_env else {}
+        self.providers, self.owners = bind_providers(self.hooks, {**self.env, **trust})
         self.catalog = Catalog(self.providers)
         self.hints = declared_hints(self.hooks)
         self.planner = Planner(config, self.hooks, self.catalog, self.owners)
         self.services = Services(
-            config, self.hooks, self.providers, lambda: self.session, self.catalog.learn, Recorder(self.hooks)
+            config,
+            self.hooks,
+            self.providers,
+            lambda: self.session,
+            self.catalog.learn,
+            Recorder(self.hooks),
+            self.catalog.unheard,
+            unheeded_hints(self.hooks),
         )
         self.admission = Admission(config.limits)
         self.handovers = Handovers(config.limits.max_streams, config.limits.report_seconds)
@@ -114,7 +123,10 @@ class Router:
                 config, problems = configuration.from_mapping(tree, env=config.env)
         instances = make(config.plugins, problems)
         config = with_settings(config, instances, problems)
-        problems.raise_if_any()
+        if problems:
+            with suppress(RouterpoolError):  # all at once: what can be made shows which names lead nowhere
+                problems.found += cls(config, instances).overview.dangling()
+            problems.raise_if_any()
         router = cls(config, instances)
         router.notes += notes
         return router
@@ -168,7 +180,7 @@ class Router:
         await first
         while self.lists:
             await self.rosters.keep()
-            await asyncio.sleep(REFRESH_SECONDS)
+            await asyncio.sleep(min(max(self.catalog.next_turn(), SOONEST_SECONDS), REFRESH_SECONDS))
             await self.catalog.refresh(self.session)
 
     async def _first_look(self) -> None:

@@ -171,6 +171,7 @@ def _ready(router: Router, url: str, workers: int) -> dict[str, Any]:
         "privacy": _leaving(config.privacy.remote_allows),
         "providers": providers,
         "notes": router.notes,
+        "warnings": [problem.render(str(config.path or "configuration")) for problem in router.overview.dangling()],
     }
 
 
@@ -290,7 +291,9 @@ def _hooks_of(offer: Any) -> tuple[list[str], str | None]:
         return [], str(error)
     except (Exception, SystemExit) as error:
         return [], f"fails to import: {type(error).__name__}: {error}"
-    return [name for name in HOOKS if hasattr(getattr(plugin, name, None), "routerpool_impl")], None
+    marks = {name: getattr(getattr(plugin, name, None), "routerpool_impl", None) for name in dir(plugin)}
+    answered = {mark.get("specname") or name for name, mark in marks.items() if mark is not None}
+    return [name for name in HOOKS if name in answered], None
 
 
 @plugins_group.command("new")
@@ -365,16 +368,17 @@ def config_check(ctx: click.Context, target: Target, as_json: bool) -> None:
         problems = [{"path": p.path, "line": p.line, "message": p.message} for p in error.problems]
         show({"file": error.file, "ok": False, "problems": problems}, True, tuple)
         ctx.exit(2)
-    path = router.config.path
+    path, warnings = router.config.path, router.overview.dangling()
     found = [r for r in asyncio.run(_preflight(router)) if r.level is Level.ERROR]
     told = {
         "file": None if path is None else str(path),
         "ok": not found,
         "problems": [{"path": r.subject, "line": None, "message": f"{r.text}; {r.cure}"} for r in found],
+        "warnings": [{"path": p.path, "line": p.line, "message": p.message} for p in warnings],
         "plugins": list(router.hooks.instances),
         "providers": list(router.providers),
     }
-    show(told, as_json, _checked)
+    show(told, as_json, terminal.checked)
     if found:
         ctx.exit(1)
 
@@ -387,15 +391,6 @@ async def _preflight(router: Router) -> list[Report]:
         return await preflight(router, listening=True)
     finally:
         await router.store.close()
-
-
-def _checked(told: Mapping[str, Any]) -> Iterable[str]:
-    for problem in told["problems"]:
-        yield terminal.printable(f"{problem['path']}: {problem['message']}")
-    if told["problems"]:
-        return
-    many = f"{len(told['plugins'])} plugins, {len(told['providers'])} of them providers"
-    yield f"{told['file'] or 'no configuration file, what is found here is used'}: no mistakes, {many}"
 
 
 @config_group.command("schema")

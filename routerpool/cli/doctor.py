@@ -104,7 +104,7 @@ async def _listed(provider: OpenAIProvider, session: aiohttp.ClientSession) -> S
     """The models that a provider says it has; None where only the roster counts, though it was asked all the same."""
     if type(provider).discover is not OpenAIProvider.discover or provider.discovery != "off":
         return await provider.discover(session)
-    await provider.get(session, provider.list_address)
+    await provider.listing(session)
     return None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -20,6 +21,8 @@ from routerpool.errors import ConfigError, PluginError, RouterpoolError, nearest
 __all__ = ["Commands", "Failed", "Root"]
 
 DEBUG = "ROUTERPOOL_DEBUG"
+ARGUMENTS = "routerpool.arguments"
+FILES = {"config": "--config", "env_file": "--env-file"}
 
 
 class Failed(click.ClickException):
@@ -89,6 +92,11 @@ class Commands(click.Group):
 class Root(Commands):
     """The command line itself, where every error ends in words."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Note which file a command line names behind a command, since that one may be a plugin's of this very file."""
+        ctx.meta[ARGUMENTS] = list(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; with ROUTERPOOL_DEBUG=1 errors keep their traceback."""
         try:
@@ -122,8 +130,22 @@ def _notes(ctx: click.Context) -> list[str]:
 
 
 def _target(ctx: click.Context) -> Target:
-    params = ctx.find_root().params
-    return Target(config=params.get("config"), env_file=params.get("env_file"))
+    root = ctx.find_root()
+    told = {name: root.params.get(name) or _written(root, option) for name, option in FILES.items()}
+    return Target(config=told["config"], env_file=told["env_file"])
+
+
+def _written(root: click.Context, option: str) -> Path | None:
+    """The file that an option names anywhere in the command line, as both ways of writing it go."""
+    args: list[str] = root.meta.get(ARGUMENTS, [])
+    for place, word in enumerate(args):
+        if word == "--":
+            break
+        if word == option and place + 1 < len(args):
+            return Path(args[place + 1])
+        if word.startswith(f"{option}="):
+            return Path(word.removeprefix(f"{option}="))
+    return None
 
 
 def _additions(group: Commands, ctx: click.Context) -> Mapping[str, click.Command]:

@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from routerpool.errors import Problem
+
 __all__ = [
+    "checked",
     "explained",
     "models",
     "plugins",
@@ -17,6 +20,7 @@ __all__ = [
     "table",
     "tried",
     "usage",
+    "welcome",
 ]
 
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -177,3 +181,34 @@ def usage(tokens: Mapping[str, Any] | None) -> str:
     if not tokens:
         return "tokens unknown"
     return f"{tokens.get('prompt_tokens', '?')} tokens in, {tokens.get('completion_tokens', '?')} out"
+
+
+def welcome(told: Mapping[str, Any]) -> Iterable[str]:
+    """What a server says once it answers."""
+    yield f"routerpool {told['version']} listens at {told['url']}"
+    yield f"  configuration: {told['config'] or 'none, this is what was found here (`routerpool init` writes it down)'}"
+    yield from (printable(f"  {note}") for note in told["notes"])
+    yield from (printable(f"  warning: {warning}") for warning in told["warnings"])
+    for provider in told["providers"]:
+        state = provider["silent"] or ("nothing to answer with" if not provider["models"] else "")
+        kind = ", local" if provider["local"] else ""
+        line = f"not now: {provider['name']}: {state}" if state else f"answers: {provider['name']}"
+        yield printable(f"  {line}" + ("" if state else f" ({provider['models']} models{kind})"))
+    yield "try it:"
+    address = told["url"].replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    key = ' -H "Authorization: Bearer $ROUTERPOOL_API_KEY"' if told["keys"] else ""
+    body = '{"model": "auto", "messages": [{"role": "user", "content": "Hello!"}]}'
+    yield f"  curl -i {address}/v1/chat/completions -H 'Content-Type: application/json'{key} -d '{body}'"
+
+
+def checked(told: Mapping[str, Any]) -> Iterable[str]:
+    """What is wrong with a configuration, and what it names that leads nowhere."""
+    for warning in told["warnings"]:
+        yield printable(f"warning: {Problem(**warning).render(told['file'] or 'configuration')}")
+    for problem in told["problems"]:
+        yield printable(f"{problem['path']}: {problem['message']}")
+    if told["problems"]:
+        return
+    mistakes = f"{len(told['warnings'])} names lead nowhere" if told["warnings"] else "no mistakes"
+    many = f"{len(told['plugins'])} plugins, {len(told['providers'])} of them providers"
+    yield f"{told['file'] or 'no configuration file, what is found here is used'}: {mistakes}, {many}"

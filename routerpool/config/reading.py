@@ -140,6 +140,7 @@ def _configured(document: Document, env: Mapping[str, str], path: Path | None) -
         profiles={**BUILT_IN_PROFILES, **config.profiles},
         store=_store(config.store, env, problems, document.folder),
         path=path,
+        document=document,
         env=env,
     )
     return config, problems

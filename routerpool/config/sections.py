@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -16,7 +17,7 @@ from typing import Annotated, Any, Final, Literal
 
 from attrs import asdict, field, frozen
 
-from routerpool.config.document import EnvText
+from routerpool.config.document import Document, EnvText
 from routerpool.config.schema import Describer
 from routerpool.config.structure import converter, gathered, keys_of, salvaged
 from routerpool.config.words import Pattern, Range, Refused, Size, describe
@@ -42,10 +43,19 @@ NAME: Final = Pattern(r"[a-z0-9][a-z0-9_.-]*", "a name of small letters, digits,
 _KEY_NAME: Final = Pattern(r"[A-Za-z0-9][A-Za-z0-9_.@-]*", "a name of letters, digits, '_', '.', '@' and '-'")
 _BASE_PATH: Final = Pattern(r"/|(/[A-Za-z0-9._~-]+)+", "a path such as / or /llm, with no slash at its end")
 _STORE: Final = Pattern(r"[a-z0-9]+(\+[a-z0-9_]+)?://\S*", "a database URL such as sqlite:///~/routerpool.db")
+_HOST: Final = Pattern(
+    r"\*|[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\]",
+    "the name of a host alone, such as llm.example.org, without https://, port and path",
+)
+_ORIGIN: Final = Pattern(
+    r"\*|[a-z][a-z0-9+.-]*://[^/\sA-Z*?#@]+",
+    "an origin as browsers send it, such as https://app.example: in small letters, with no slash or path at its end",
+)
 _HASH: Final = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
 
 Name = Annotated[str, NAME]
 # The upper bounds are far beyond sense; they stop a slip of the hand before it becomes an overflow or a fork bomb.
+_DRAIN_SECONDS: Final = 8.0 if os.getpid() == 1 else 30.0  # workers are forked from the one that has read this
 WEEK: Final = 7 * 24 * 3600
 MANY: Final = 1_000_000
 Count = Annotated[int, Range(least=1, most=MANY)]
@@ -146,22 +156,30 @@ class ServerConfig:
         default=(), metadata={"help": "Keys for hosts that forward by themselves and ask whom"}
     )
     admin_keys: tuple[ApiKey, ...] = field(default=(), metadata={"help": "Keys for what changes or shows the router"})
-    allowed_hosts: tuple[str, ...] = field(default=(), metadata={"help": "Host names it answers to besides loopback"})
-    allowed_origins: tuple[str, ...] = field(
+    allowed_hosts: tuple[Annotated[str, _HOST], ...] = field(
+        default=(), metadata={"help": "Host names it answers to besides loopback"}
+    )
+    allowed_origins: tuple[Annotated[str, _ORIGIN], ...] = field(
         default=(), metadata={"help": "Web pages that may call it, as https://host"}
     )
     allow_unauthenticated: bool = field(
         default=False, metadata={"help": "Whether to listen beyond loopback without API keys"}
     )
     tls: TlsConfig | None = field(default=None, metadata={"help": "The certificate and its key, for HTTPS"})
-    drain_seconds: Annotated[float, Range(least=0, most=WEEK)] = field(
-        default=30.0, metadata={"help": "How long running answers may go on when the server stops"}
+    drain_seconds: Annotated[float, Range(least=0, most=WEEK)] | None = field(
+        default=None,
+        metadata={"help": "How long running answers may go on when the server stops: 30, or 8 as a container's PID 1"},
     )
 
     @property
     def keyless(self) -> bool:
         """Whether nobody is asked for a key."""
         return not (self.api_keys or self.host_keys or self.admin_keys)
+
+    @property
+    def drain(self) -> float:
+        """The seconds of `drain_seconds`; docker kills what has not ended ten seconds after it was asked to."""
+        return _DRAIN_SECONDS if self.drain_seconds is None else self.drain_seconds
 
 
 @frozen(kw_only=True)
@@ -346,15 +364,19 @@ class Config:
     transparency: Literal["headers", "body", "none"] = field(
         default="headers", metadata={"help": "Where an answer says how it was routed"}
     )
+    trust_env: bool = field(
+        default=False, metadata={"help": "Whether providers elsewhere are asked by way of HTTPS_PROXY, past NO_PROXY"}
+    )
     path: Path | None = field(
         default=None, metadata={"internal": True, "help": "The file that was read; None without one"}
+    )
+    document: Document = field(
+        factory=Document, repr=False, eq=False, metadata={"internal": True, "help": "What was read, for its lines"}
     )
     env: Mapping[str, str] = field(
         factory=dict, repr=False, metadata={"internal": True, "help": "The environment, and below it that of .env"}
     )
 
-    def alias(self, model: str) -> str:
-        """What this model name stands for, itself if nothing: an exact alias, then the first glob that matches."""
-        if model in self.aliases:
-            return self.aliases[model]
-        return next((aim for glob, aim in self.aliases.items() if fnmatch.fnmatchcase(model, glob)), model)
+    def glob(self, model: str) -> str | None:
+        """What the first glob among the aliases that matches this name stands for."""
+        return next((aim for glob, aim in self.aliases.items() if fnmatch.fnmatchcase(model, glob)), None)

@@ -137,7 +137,13 @@ def _unfit(failure: Failure) -> bool:
 
 
 def _larger(other: Candidate, candidate: Candidate) -> bool:
-    return (other.model.context or 0) > (candidate.model.context or 0)
+    """Whether a prompt that was too long for a candidate may fit another one.
+
+    Who is known to be too small was vetoed. What a refusal disproves is its own claim, so that no other provider is
+    measured by it; of the same provider a larger window is wanted, or one that is not known.
+    """
+    window = other.model.context
+    return other.provider != candidate.provider or window is None or window > (candidate.model.context or 0)
 
 
 def _strength(candidate: Candidate) -> Tier:

@@ -20,7 +20,8 @@ from routerpool.engine.sinks import Served, Sink
 from routerpool.errors import RequestError
 from routerpool.hooks.calling import Hooks
 from routerpool.protocols import Provider
-from routerpool.types import Candidate, ChatRequest, Failure, Features, Outcome, Plan, Usage
+from routerpool.types import NO_HINTS, Candidate, ChatRequest, Failure, Features, Outcome, Plan, Usage
+from routerpool.wire.hints import given
 from routerpool.wire.stream import Stream
 
 __all__ = ["GONE", "Journey", "Services"]
@@ -40,7 +41,8 @@ ENDED_BY_US = {
 class Services:
     """What requests need of their router: its configuration, plugins, providers, HTTP client, and book of records.
 
-    `learn(candidate, capability, able)` takes what an answer has shown. `journeys` are the requests under way.
+    `learn(candidate, capability, able)` takes what an answer has shown, `unheard()` tells of which providers no model
+    is known, and why. `unheeded` are the hints that nobody honours. `journeys` are the requests under way.
     """
 
     config: Config
@@ -49,6 +51,8 @@ class Services:
     session: Callable[[], aiohttp.ClientSession]
     learn: Callable[[Candidate, str, bool], None]
     recorder: Recorder
+    unheard: Callable[[], Mapping[str, tuple[str, float | None]]]
+    unheeded: frozenset[str] = frozenset()
     retries: Retries = field(factory=Retries)
     refusals: Refusals = field(factory=Refusals)
     journeys: set[Journey] = field(factory=set)
@@ -152,12 +156,14 @@ class Journey:
 
     def served(self) -> Served:
         """What the headers tell."""
+        hints = self.request.hints
         return Served(
             request_id=self.request.id,
             profile=self.plan.profile,
             candidate=self.answering,
             attempts=self.sent,
             tried=", ".join([f"{candidate.key}:{failure.kind.value}" for candidate, failure in self.tried]),
+            ignored="" if hints is NO_HINTS else ", ".join(given(hints, self.services.unheeded)),
         )
 
     async def to_client(self, sending: Awaitable[None]) -> None:

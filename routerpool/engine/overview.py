@@ -11,9 +11,11 @@ from routerpool.config.structure import converter
 from routerpool.engine.admission import Admission
 from routerpool.engine.handover import Handovers
 from routerpool.engine.journey import Services
+from routerpool.errors import Problem
 from routerpool.hooks.calling import Impl
 from routerpool.hooks.loading import Instance
 from routerpool.planning.catalog import Catalog
+from routerpool.planning.dangling import dangling
 from routerpool.store import Store
 from routerpool.types import Level, Probe, Report
 from routerpool.wire.json import dumps
@@ -88,6 +90,10 @@ class Overview:
             "models": sum(c.provider == name for c in self.catalog.snapshot.candidates),
         }
 
+    def dangling(self) -> list[Problem]:
+        """The names in the configuration that lead nowhere, as far as the providers have told their models."""
+        return dangling(self.services.config, self.services.hooks, self.catalog)
+
     async def check(self, env: Mapping[str, str], *, network: bool) -> list[Report]:
         """What `doctor` tells: every plugin's findings, and what the core sees itself."""
         hooks = self.services.hooks
@@ -98,6 +104,10 @@ class Overview:
         for name, reason in self.catalog.silent.items():
             cure = f"start {name}, or take it out"
             reports.append(Report(level=Level.WARNING, text=f"cannot list models: {reason}", cure=cure, subject=name))
+        for problem in self.dangling():
+            cure = f"mend it in {self.services.config.path or 'the configuration'}"
+            text = f"{problem.path}: {problem.message}"
+            reports.append(Report(level=Level.WARNING, text=text, cure=cure, subject="config"))
         if not self.catalog.snapshot.candidates:
             cure = "set a provider's key, start Ollama, or name plugins in routerpool.yaml"
             reports.append(Report(level=Level.ERROR, text="there is no candidate at all", cure=cure, subject="catalog"))

@@ -66,7 +66,7 @@ class Run:
             if self.hooks.impls["begin"]:
                 await self.hooks.collect("begin", self.plan.request, self.plan)
             if not self.plan.ranked:
-                raise refusal(self.plan)
+                raise refusal(self.plan, self.services.unheard())
             await self._attempts()
         finally:
             self._retried()
@@ -91,7 +91,7 @@ class Run:
 
     async def _attempts(self) -> None:
         queue = deque(self.plan.ranked)
-        again: deque[tuple[Candidate, Failure]] = deque()
+        again: list[tuple[Candidate, Failure, float]] = []
         asked_again: set[str] = set()
         without: tuple[str, ...] = ()
         most = self.journey.profile.max_attempts or self.services.config.limits.max_attempts
@@ -101,7 +101,7 @@ class Run:
             if not queue:
                 if not again:
                     break
-                candidate, failure = again.popleft()
+                candidate, failure = _soonest(again)
                 if not await self._may_retry(failure, len(asked_again)):
                     continue
                 queue.append(candidate)
@@ -131,7 +131,7 @@ class Run:
                 if pinned and (failure.retry_after or 0) < SHORT_WAIT_SECONDS and await self._may_retry(failure, 0):
                     queue.appendleft(candidate)
                 else:
-                    again.append((candidate, failure))
+                    again.append((candidate, failure, perf_counter()))
         raise self._exhausted()
 
     async def _attempt(self, candidate: Candidate) -> tuple[Attempt, Failure] | None:
@@ -257,6 +257,20 @@ def _exchanged(queue: deque[Candidate], meant: Candidate, asked: Candidate) -> C
     if asked in queue:
         queue.remove(asked)
     return asked
+
+
+def _soonest(again: list[tuple[Candidate, Failure, float]]) -> tuple[Candidate, Failure]:
+    """Take out who may be asked again first; what is left of a stated wait counts from when it was told."""
+    now = perf_counter()
+
+    def left(entry: tuple[Candidate, Failure, float]) -> float:
+        _, failure, told = entry
+        return 0.0 if failure.retry_after is None else max(failure.retry_after - (now - told), 0.0)
+
+    entry = min(again, key=left)
+    again.remove(entry)
+    candidate, failure, _ = entry
+    return candidate, failure if failure.retry_after is None else evolve(failure, retry_after=left(entry))
 
 
 def _cannot_be_sent(answer: Answer) -> str | None:

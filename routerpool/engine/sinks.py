@@ -29,6 +29,8 @@ class Served:
     candidate: Candidate | None
     attempts: int
     tried: str
+    ignored: str = ""
+    """The hints that nobody honours, as far as they were given."""
 
 
 class Sink(ABC):

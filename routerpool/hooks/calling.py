@@ -27,7 +27,7 @@ from routerpool.hooks.loading import Instance
 from routerpool.hookspecs import PROJECT
 from routerpool.types import Answer, ChatRequest, Decision, Failure, Features
 
-__all__ = ["HOOKS", "Hooks", "Impl"]
+__all__ = ["HOOKS", "Hooks", "Impl", "take_over"]
 
 log = logging.getLogger("routerpool.hooks")
 
@@ -315,6 +315,21 @@ class Hooks:
                 who = f"plugin {instance.name!r} of {instance.distribution} {instance.version}"
                 raise PluginError(f"{who} fails in {hook}: {type(error).__name__}: {error}") from error
         return gathered
+
+
+def take_over(hooks: Hooks, older: Hooks) -> None:
+    """Have each plugin take over what the one of the same name and kind has learned in the generation before.
+
+    A class that wants it has a method `take_over(older)`; before anything else is called it gets the other plugin.
+    """
+    for name, instance in hooks.instances.items():
+        before, take = older.instances.get(name), getattr(instance.plugin, "take_over", None)
+        if before is None or take is None or type(before.plugin) is not type(instance.plugin):
+            continue
+        try:
+            take(before.plugin)
+        except Exception as error:
+            hooks.blame(instance, "take_over", locate(error))
 
 
 async def _close(hooks: Hooks, impl: Impl, life: AsyncIterator[None]) -> None:

@@ -17,9 +17,9 @@ from routerpool.errors import PluginError, nearest
 from routerpool.hooks.calling import Hooks
 from routerpool.hooks.loading import Instance
 from routerpool.protocols import Provider
-from routerpool.wire.hints import HintReader, hint_readers
+from routerpool.wire.hints import AWAITED, HintReader, hint_readers
 
-__all__ = ["bind_providers", "declared_hints", "with_settings"]
+__all__ = ["bind_providers", "declared_hints", "unheeded_hints", "with_settings"]
 
 
 def bind_providers(hooks: Hooks, env: Mapping[str, str]) -> tuple[dict[str, Provider], dict[str, Instance]]:
@@ -101,6 +101,12 @@ def _settings(
         except TypeError as error:
             problems.add((*path, name), f"the plugin's ProfileConfig cannot be read: {error}")
     return settings
+
+
+def unheeded_hints(hooks: Hooks) -> frozenset[str]:
+    """The core's hints that no plugin honours."""
+    honoured = {name for i in hooks.instances.values() for name in getattr(i.plugin, "honours", ())}
+    return frozenset(AWAITED) - honoured
 
 
 def _named(instance: Instance) -> str:

@@ -4,8 +4,9 @@ In: a request, and the catalog's snapshot of candidates. Out: a `Plan`: who is a
 behind it, and who is not, with the reason.
 
 `catalog` keeps the snapshot true to what the providers say they have, `rosters` what they listed last, `selection` says
-what a model's name means, `plan` classifies, vetoes and has the strategies score, `ranking` makes an order of that,
-`explanation` puts a plan in words, and `cost` says what an answer takes.
+what a model's name means and `dangling` which names in a configuration mean nothing. `plan` classifies, vetoes and has
+the strategies score, `ranking` makes an order of that, `explanation` puts a plan in words, and `cost` says what an
+answer takes.
 """
 
 from routerpool.planning.catalog import Catalog, Snapshot

@@ -27,8 +27,11 @@ ASSUMED_OUTPUT = 1000
 """Output tokens that a budget reckons with when the client sets no cap."""
 
 
-def refusal(plan: Plan) -> RequestError:
-    """The error of a plan that leaves nobody: every candidate with its veto, and the reason if there is one."""
+def refusal(plan: Plan, unheard: Mapping[str, tuple[str, float | None]]) -> RequestError:
+    """The error of a plan that leaves nobody: every candidate with its veto, and the reason if there is one.
+
+    `unheard` are the providers of which no model is known: why, and in how many seconds that may change.
+    """
     vetoes = [
         {"candidate": veto.candidate.key, "code": veto.code, "reason": veto.reason, "retry_after": veto.retry_after}
         for veto in plan.vetoes
@@ -36,13 +39,18 @@ def refusal(plan: Plan) -> RequestError:
     telling = [veto for veto in plan.vetoes if veto.code not in STANDING]
     codes = {veto.code for veto in telling}
     waits = [veto.retry_after for veto in telling if veto.retry_after is not None]
+    waits += [wait for _, wait in unheard.values() if wait is not None]
+    silence = "; ".join(reason for reason, _ in unheard.values())
     code, message = SOLE_REASON.get(next(iter(codes)), NOBODY) if len(codes) == 1 else NOBODY
-    if not vetoes:
+    if not vetoes and unheard:
+        message = f"no model is known: {silence}"
+    elif not vetoes:
         message = "no provider is configured; set a provider's key, start Ollama, or name plugins in routerpool.yaml"
     elif code == "no_candidate":
         message = f"{message}: " + "; ".join(
             f"{veto.candidate.key} {veto.code} ({veto.reason})" for veto in telling or plan.vetoes
         )
+        message += f"; {silence}" if silence else ""
     return RequestError(
         code,
         message,

@@ -9,16 +9,15 @@ from typing import Any, TypeVar
 from attrs import define, evolve, field
 
 from routerpool.config.sections import Config, Profile
-from routerpool.errors import RequestError, nearest
 from routerpool.hooks.calling import Hooks, Impl
 from routerpool.hooks.loading import Instance
 from routerpool.planning.catalog import Catalog, Snapshot
 from routerpool.planning.cost import cost_of
 from routerpool.planning.explanation import likely_usage
 from routerpool.planning.ranking import Ranking, in_bounds, listed_at, ordered, pinned_by, weighed
-from routerpool.planning.selection import Selection, standing_veto
+from routerpool.planning.selection import Names, Selection, standing_veto
 from routerpool.privacy.guard import may_see
-from routerpool.types import Caller, Candidate, ChatRequest, Features, Hints, Plan, Privacy, Score, Tier, Veto
+from routerpool.types import Candidate, ChatRequest, Features, Plan, Privacy, Score, Tier, Veto
 from routerpool.wire.request import needs_of, session_of
 from routerpool.wire.tokens import estimate_tokens
 
@@ -82,6 +81,7 @@ class Planner:
         self.hooks = hooks
         self.catalog = catalog
         self.owners = owners
+        self.names = Names(config, catalog)
         self._chosen: dict[tuple[str, str | None], tuple[Selection, Lineup]] = {}
         self._lineups: dict[tuple[str, tuple[str, ...], bool], Lineup] = {}
         self._chosen_from: tuple[Snapshot, object] | None = None
@@ -100,41 +100,6 @@ class Planner:
         """What is known of a request, by the core and by every plugin that classifies, before anybody is chosen."""
         selection, _ = self._choose(request)
         return await self._classify(request, selection.profile)
-
-    # The name
-
-    def select(self, name: str, hints: Hints, caller: Caller) -> Selection:
-        """What a client means by its `model`."""
-        config, snapshot = self.config, self.catalog.snapshot
-        default = hints.profile or caller.profile or config.default_profile
-        name = config.alias(name)
-        if name in ("auto", "routerpool/auto", ""):
-            return self._profile(default if name != "routerpool/auto" else "auto", name)
-        if name.startswith("routerpool/"):
-            return self._profile(name.removeprefix("routerpool/"), name)
-        if name in snapshot.by_key:
-            keys: tuple[str, ...] = (name,)
-        elif name in snapshot.by_model:
-            keys = tuple(candidate.key for candidate in snapshot.by_model[name])
-        elif config.unknown_model is not None:
-            return self._profile(config.unknown_model, name)
-        else:
-            raise self._unknown(name)
-        selection = self._profile(default, name)
-        return evolve(selection, keys=keys, strict=(selection.profile.exact or config.exact) == "strict")
-
-    def _profile(self, name: str, asked: str) -> Selection:
-        profile = self.config.profiles.get(name)
-        if profile is None:
-            known = ", ".join(self.config.profiles)
-            hint = nearest(name, self.config.profiles) or f"; there are {known}"
-            raise RequestError("model_not_found", f"there is no profile {name!r}{hint}", param="model")
-        return Selection(name, profile)
-
-    def _unknown(self, name: str) -> RequestError:
-        names = [*self.catalog.snapshot.by_key, *self.catalog.snapshot.by_model, *self.config.aliases, "auto"]
-        message = f"no candidate, profile or alias is called {name!r}; GET /v1/models lists them{nearest(name, names)}"
-        return RequestError("model_not_found", message, param="model")
 
     # What is known
 
@@ -176,7 +141,7 @@ class Planner:
         key = (request.model, request.hints.profile or request.caller.profile)
         chosen = self._chosen.get(key)
         if chosen is None:
-            selection = self.select(request.model, request.hints, request.caller)
+            selection = self.names.select(request.model, request.hints, request.caller)
             meant = selection.name, selection.keys, selection.strict
             lineup = self._lineups.get(meant)
             if lineup is None:

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from routerpool.types import Candidate, Score
 
-__all__ = ["Ranking", "in_bounds", "listed_at", "ordered", "pinned_by", "weighed"]
+__all__ = ["Ranking", "in_bounds", "listed_at", "ordered", "pinned_by", "plain", "weighed"]
 
 PINNED = "pinned"
 """The term by which a strategy says that a conversation belongs to a candidate, which is waited for a little."""
@@ -41,10 +41,20 @@ def in_bounds(score: Score) -> bool:
     return isinstance(score.points, NUMBERS) and 0.0 <= score.points <= 1.0 and isinstance(score.terms, Mapping)
 
 
+def plain(name: str) -> str:
+    """A name of a model as people write it: without blanks around it, in small letters, and without Ollama's `:latest`.
+
+    What is sent is always the provider's own name.
+    """
+    return name.strip().casefold().removesuffix(":latest")
+
+
 def listed_at(candidate: Candidate, models: Sequence[str]) -> int | None:
     """The place of a candidate in an explicit order of keys, model ids or globs; None when it is not there."""
     for place, pattern in enumerate(models):
         if pattern in (candidate.key, candidate.model.id) or fnmatchcase(candidate.key, pattern):
+            return place
+        if plain(pattern) in (plain(candidate.key), plain(candidate.model.id)):
             return place
     return None
 

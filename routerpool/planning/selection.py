@@ -6,13 +6,18 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
-from routerpool.config.sections import Profile
+from routerpool.config.sections import Config, Profile
+from routerpool.errors import RequestError, nearest
 from routerpool.hooks.loading import Instance
+from routerpool.planning.catalog import Catalog
 from routerpool.planning.ranking import listed_at
 from routerpool.protocols import Provider
-from routerpool.types import Candidate, Veto
+from routerpool.types import Caller, Candidate, Hints, Veto
 
-__all__ = ["Selection", "standing_veto"]
+__all__ = ["Names", "Selection", "standing_veto"]
+
+PROFILES = "routerpool/"
+"""What the names of profiles begin with, where a model is named."""
 
 
 @frozen
@@ -23,6 +28,75 @@ class Selection:
     profile: Profile
     keys: tuple[str, ...] = ()
     strict: bool = True
+
+
+class Names:
+    """What the names of models mean, under one configuration and its catalog."""
+
+    def __init__(self, config: Config, catalog: Catalog) -> None:
+        self._config = config
+        self._catalog = catalog
+
+    def select(self, name: str, hints: Hints, caller: Caller) -> Selection:
+        """What a client means by its `model`.
+
+        An exact alias goes first, then what is a profile's or a candidate's own name, then the globs among the aliases.
+        """
+        config = self._config
+        default = hints.profile or caller.profile or config.default_profile
+        selection = self._named(config.aliases.get(name, name), default)
+        if selection is None and name not in config.aliases:
+            aim = config.glob(name)
+            selection = None if aim is None else self._named(aim, default)
+        if selection is None and config.unknown_model is not None:
+            selection = self._profile(config.unknown_model)
+        if selection is None:
+            raise self._unknown(name)
+        return selection
+
+    def _named(self, name: str, default: str) -> Selection | None:
+        if name in ("auto", ""):
+            return self._profile(default)
+        if name.startswith(PROFILES):
+            profile = name.removeprefix(PROFILES)
+            return self._profile(profile) if profile in self._config.profiles else None
+        keys = self._catalog.snapshot.keys_of(name)
+        if not keys:
+            return None
+        selection = self._profile(default)
+        strict = (selection.profile.exact or self._config.exact) == "strict"
+        return Selection(selection.name, selection.profile, keys, strict)
+
+    def _profile(self, name: str) -> Selection:
+        profile = self._config.profiles.get(name)
+        if profile is None:
+            raise self._no_profile(name)
+        return Selection(name, profile)
+
+    def _no_profile(self, name: str) -> RequestError:
+        profiles = self._config.profiles
+        hint = nearest(name, profiles) or f"; there are {', '.join(profiles)}"
+        return RequestError("model_not_found", f"there is no profile {name!r}{hint}", param="model")
+
+    def _unknown(self, asked: str) -> RequestError:
+        """The error of a name that is nobody's, as far as is known: a provider may not have told its models yet."""
+        snapshot, aliases = self._catalog.snapshot, self._config.aliases
+        name = aliases.get(asked) or self._config.glob(asked) or asked
+        if name.startswith(PROFILES):
+            return self._no_profile(name.removeprefix(PROFILES))
+        meant = f"{name!r}" if name == asked else f"{name!r}, for which {asked!r} stands"
+        unheard = self._catalog.unheard()
+        provider = name.partition("/")[0]
+        told = {provider: unheard[provider]} if provider in unheard and "/" in name else unheard
+        waits = [wait for _, wait in told.values() if wait is not None]
+        reasons = "; ".join(reason for reason, _ in told.values())
+        if waits:
+            message = f"nobody is known to have {meant}: {reasons}"
+            return RequestError("no_candidate", message, retry_after=min(waits), details={"vetoes": []})
+        known = [*snapshot.by_key, *snapshot.by_model, *aliases, "auto"]
+        message = f"no candidate, profile or alias is called {meant}; GET /v1/models lists them{nearest(name, known)}"
+        message += f"; {reasons}" if told is not unheard else ""
+        return RequestError("model_not_found", message, param="model")
 
 
 def standing_veto(

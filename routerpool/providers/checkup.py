@@ -32,6 +32,13 @@ def findings(
             text = f"what {name} is known to have was written down on {facts.date}, {days} days ago"
             cure = "update the plugin, or name its models in `models:`"
             yield Report(level=Level.WARNING, text=text, cure=cure, subject=name)
+    if settings.key_mended:
+        text = f"{settings.key_from} holds more than the key, such as quotes or `Bearer`, which {name} leaves out"
+        yield Report(level=Level.NOTE, text=text, cure="write the bare key", subject=name)
+    if settings.spurned_proxy is not None:
+        text = f"{settings.spurned_proxy.variable} is set, and {name} is asked without that proxy"
+        cure = "say `trust_env: true` if it is to be used, or add the host to NO_PROXY"
+        yield Report(level=Level.NOTE, text=text, cure=cure, subject=name)
     url = URL(settings.base_url)
     if settings.key and url.scheme == "http" and not settings.local:
         text = f"{name} sends its key unencrypted to {url.host}"

@@ -17,6 +17,7 @@ import os
 from collections.abc import Coroutine, Iterable, Mapping
 from functools import cache, partial
 from inspect import signature
+from ssl import SSLContext
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ except ImportError:  # then they are missing by INNER_NAMES, and nothing below m
     ResponseHandler = RawResponseMessage = object  # type: ignore[assignment,misc]
     HttpProcessingError = aiohttp.ClientError  # type: ignore[assignment,misc]
 
-__all__ = ["Connections", "NotHttpError", "PreparedPost", "Received", "open_session"]
+__all__ = ["Connections", "NotHttpError", "PreparedPost", "ProxyRefusedError", "Received", "open_session"]
 
 log = logging.getLogger("routerpool.connection")
 
@@ -130,6 +131,10 @@ AS_IT_COMES: Mapping[str, Any] = {
 
 class NotHttpError(aiohttp.ClientError):
     """What came back is no HTTP that we read."""
+
+
+class ProxyRefusedError(aiohttp.ClientError):
+    """A proxy does not let us through to the provider."""
 
 
 class Protocol(ResponseHandler):
@@ -253,10 +258,14 @@ class Received:
 class PreparedPost:
     """An address that is posted to with always the same headers. No redirect is followed, no cookie kept."""
 
-    def __init__(self, url: URL, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, url: URL, headers: Mapping[str, str], *, proxy: URL | None = None, ssl: SSLContext | bool = True
+    ) -> None:
         if (complaint := unfit_header(headers)) is not None:
             raise ValueError(complaint)
         self.url = url
+        self._proxy = proxy
+        self._tls = ssl
         self._headers = headers
         self._request: aiohttp.ClientRequest | None = None
         self._head = b""
@@ -275,7 +284,7 @@ class PreparedPost:
         provider: the request is sent once more, over a new connection. A new one that breaks is a failure, and is told.
         """
         connector = session.connector
-        if not isinstance(connector, Connections) or connector.plain:
+        if not isinstance(connector, Connections) or connector.plain or self._proxy is not None:
             return await self._post_plainly(session, data, more)
         request = self._request or self._prepare()
         try:
@@ -327,7 +336,8 @@ class PreparedPost:
 
     def _prepare(self) -> aiohttp.ClientRequest:
         """The head of every request, up to the length of its body."""
-        request = aiohttp.ClientRequest("POST", self.url, headers=self._headers, loop=asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        request = aiohttp.ClientRequest("POST", self.url, headers=self._headers, ssl=self._tls, loop=loop)
         lines = [f"POST {request.url.raw_path_qs} HTTP/1.1"]
         for name, value in request.headers.items():
             if name.lower() not in ("content-length", "transfer-encoding"):
@@ -346,6 +356,8 @@ class PreparedPost:
             "headers": self._headers_with(more),
             "timeout": aiohttp.ClientTimeout(total=None, connect=limits.connect, sock_connect=limits.sock_connect),
             "trace_request_ctx": use,
+            "proxy": self._proxy,
+            "ssl": self._tls,
         }
         try:
             return await self._sent_plainly(connector.client if connector else session, data, options)
@@ -360,8 +372,10 @@ class PreparedPost:
         body = io.BytesIO(data)  # of long bytes aiohttp warns
         try:
             response = await client.post(self.url, data=body, **AS_IT_COMES, **options)
+        except aiohttp.ClientHttpProxyError:
+            raise ProxyRefusedError from None  # the error itself holds our headers, and so our key
         except aiohttp.ClientResponseError as error:
-            raise NotHttpError(error.message) from None  # the error itself holds our headers, and so our key
+            raise NotHttpError(error.message) from None
         if len(response.raw_headers) > MANY_HEADERS and _size(response.raw_headers) > HEADER_BYTES:
             response.close()
             raise NotHttpError("too many headers")

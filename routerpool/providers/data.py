@@ -17,7 +17,7 @@ from attrs import field, frozen
 from routerpool.config.document import Problems, read
 from routerpool.config.structure import structure
 from routerpool.providers.failures import ErrorForm
-from routerpool.providers.resets import HeaderSpec
+from routerpool.refusals.resets import HeaderSpec
 from routerpool.types import Pool, Prices, Tier
 
 __all__ = ["DataPolicy", "Family", "ModelData", "Params", "ProviderData", "leave_out", "load_data"]

@@ -16,8 +16,9 @@ from typing import NamedTuple
 import aiohttp
 from attrs import frozen
 
-from routerpool.providers.connection import NotHttpError
-from routerpool.providers.resets import DEFAULT_SPECS, HeaderSpec, pool_marker, read_reset, until_midnight, zone
+from routerpool.providers.connection import NotHttpError, ProxyRefusedError
+from routerpool.refusals.overflow import says_too_long
+from routerpool.refusals.resets import DEFAULT_SPECS, HeaderSpec, pool_marker, read_reset, until_midnight, zone
 from routerpool.types import Answer, Failure, FailureKind
 from routerpool.wire.errors import read_error
 from routerpool.wire.json import EVENT_VALUES, loads
@@ -47,6 +48,9 @@ WORDS = 4096
 """Characters of its words in which forms are sought: there are some twenty of them."""
 
 JSON, PLAIN = "application/json", "text/plain; charset=utf-8"
+
+MAY_BE_TOO_LONG = frozenset({400, 413, 422, 500, 502})
+"""Statuses with which servers refuse a prompt that is too long; 502 is that of an error inside a success."""
 
 SAFE_CODE = re.compile(r"[A-Za-z]{2,24}(?:_[A-Za-z]{1,24}){1,6}\Z")
 """Codes are words joined by underscores; a single word may be one of the prompt's."""
@@ -167,12 +171,6 @@ COMMON_FORMS: Sequence[ErrorForm] = (
     ErrorForm(kind=FailureKind.FORBIDDEN, status=400, match=r"not allowed to access|do(?:es)? not have access"),
     ErrorForm(kind=FailureKind.FORBIDDEN, status=401, match=r"not allowed to access|do(?:es)? not have access"),
     ErrorForm(
-        kind=FailureKind.TOO_LARGE,
-        status=400,
-        match=r"context_length_exceeded|exceed_context_size|prompt is too long|maximum context length"
-        r"|input token count .{0,40} exceeds|context (?:window|size|length) .{0,40}exceed",
-    ),
-    ErrorForm(
         kind=FailureKind.CONTENT_FILTER,
         status=400,
         match=r"content[_ ]filter|content[_ ]policy|content management policy|safety system|\bmoderation\b",
@@ -231,7 +229,8 @@ def failure_of_answer(
     if kind in CALLER_KINDS:
         mask = Mask.of(key)
         body = body if mask is None else mask.refusal(body)
-        answer = Answer(status=status, content_type=JSON if said.told else PLAIN, body=body)
+        told = 400 if status >= 500 else status  # a prompt that is too long for it is no fault of the server
+        answer = Answer(status=told, content_type=JSON if said.told else PLAIN, body=body)
     return Failure(
         kind=kind,
         message=f"{provider} answered {status}" + (f" ({said.name})" if said.name else ""),
@@ -278,6 +277,8 @@ def _said(status: int, body: bytes) -> Said:
 
 def _kind(said: Said) -> FailureKind:
     """What a status means by itself. All that speaks neither of the request nor of the key is trouble that may pass."""
+    if said.status in MAY_BE_TOO_LONG and says_too_long(said.words):
+        return FailureKind.TOO_LARGE
     if not said.told:
         if said.status == 413 or (said.status in CALLER_STATUSES and not said.page):
             return FailureKind.UNAVAILABLE  # of this request: another server may take it
@@ -331,6 +332,7 @@ EXCEPTIONS: Sequence[tuple[tuple[type[BaseException], ...], FailureKind, str]] =
     ((aiohttp.ClientConnectorCertificateError,), FailureKind.CONNECT, "its TLS certificate is not valid"),
     ((aiohttp.ClientSSLError,), FailureKind.CONNECT, "the TLS handshake failed"),
     ((aiohttp.ClientConnectorDNSError,), FailureKind.CONNECT, "its name does not resolve"),
+    ((aiohttp.ClientHttpProxyError, ProxyRefusedError), FailureKind.CONNECT, "the proxy does not let us through"),
     ((aiohttp.ConnectionTimeoutError,), FailureKind.CONNECT, "no connection in time"),
     ((aiohttp.ClientConnectorError,), FailureKind.CONNECT, "the connection was refused or is not possible"),
     ((aiohttp.ServerDisconnectedError,), FailureKind.SERVER, "it closed the connection without an answer"),

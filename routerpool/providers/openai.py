@@ -19,7 +19,7 @@ from routerpool.hookspecs import hookimpl
 from routerpool.protocols import Provider, Reply
 from routerpool.providers.checkup import findings
 from routerpool.providers.connection import PreparedPost
-from routerpool.providers.data import ProviderData, leave_out, load_data
+from routerpool.providers.data import SYNONYMS, ProviderData, leave_out, load_data
 from routerpool.providers.failures import failure_of_answer, refused_fields
 from routerpool.providers.replies import HttpReply, read_document
 from routerpool.providers.roster import Roster, listed
@@ -28,7 +28,7 @@ from routerpool.types import Attempt, ChatRequest, Detected, Failure, Model, Poo
 from routerpool.wire.mask import Mask
 from routerpool.wire.request import sent_body, serialised
 
-__all__ = ["OpenAIProvider", "Outgoing"]
+__all__ = ["OpenAIProvider", "Outgoing", "is_complete"]
 
 ROSTER_SECONDS = 3600.0
 """How often a provider with a roster is asked which of it is left."""
@@ -97,7 +97,7 @@ class OpenAIProvider(Declarations):
         return failure if failure.pool is None else evolve(failure, pool=self.pool_key(failure.pool))
 
     def parse_models(self, payload: Any) -> list[Model]:
-        """The models of a `GET /models` answer; what the roster knows of them is kept."""
+        """The models of a `GET /models` answer; what the roster knows of them is kept. See `entries_of`."""
         return listed(payload, self.model)
 
     def key_headers(self, key: str) -> Mapping[str, str]:
@@ -106,7 +106,7 @@ class OpenAIProvider(Declarations):
 
     def read_address(self, text: str) -> str:
         """The `base_url` that a variable's value means; a ValueError says why it means none."""
-        return text.strip().rstrip("/")
+        return text
 
     def models_in(self, env: Mapping[str, str]) -> tuple[str, ...]:
         """The models that the environment names, separated by commas."""
@@ -156,8 +156,7 @@ class OpenAIProvider(Declarations):
 
     def idle(self) -> str | None:
         """A provider that wants a key and has none is idle."""
-        settings = self.settings
-        if settings.unfit is not None:
+        if (settings := self.settings).unfit is not None:
             return settings.unfit
         if settings.key_variables and not settings.key and not settings.local:
             return f"{' or '.join(settings.key_variables)} is not set"
@@ -178,12 +177,15 @@ class OpenAIProvider(Declarations):
         """
         if self.discovery == "off":
             return self._roster.models
-        models = self.parse_models(await self.get(session, self.list_address))
+        models = await self.listing(session)
         if self.discovery == "all":
             return models
         by_id = {model.id: model for model in models}
-        left = [by_id[model.id] for model in self._roster.models if model.id in by_id]
-        return left or self._roster.models
+        return [by_id[model.id] for model in self._roster.models if model.id in by_id] or self._roster.models
+
+    async def listing(self, session: aiohttp.ClientSession) -> list[Model]:
+        """All models of its own list, which is asked for; what is no list raises, as `read_document` says."""
+        return self.parse_models(await self.get(session, self.list_address))
 
     async def send(self, attempt: Attempt, request: ChatRequest, session: aiohttp.ClientSession) -> Reply:
         """POST the adapted body to `chat_url`."""
@@ -201,8 +203,7 @@ class OpenAIProvider(Declarations):
 
     def address_variable(self, env: Mapping[str, str]) -> str | None:
         """The variable of this environment that says where it is, if one does."""
-        names = (self.variable("BASE_URL"), *self.address_variables)
-        return next((name for name in names if env.get(name, "").strip()), None)
+        return next((n for n in (self.variable("BASE_URL"), *self.address_variables) if env.get(n, "").strip()), None)
 
     def model(self, model_id: str) -> Model:
         """What the roster knows of a model, else a model with the provider's own defaults."""
@@ -243,17 +244,20 @@ class OpenAIProvider(Declarations):
         target = URL(url)
         if target.origin() != self.chat_url.origin():
             raise ValueError(f"{self.name} may ask only its own address")
-        async with session.get(target, headers=self.request_headers, allow_redirects=False) as response:
+        way = self.settings.way
+        async with session.get(target, headers=self.request_headers, allow_redirects=False, **way) as response:
             return await read_document(response)
 
     def prepared(self, url: str) -> PreparedPost:
         """A POST to another of its addresses, with its headers; make it in `use`, and use it often."""
-        return PreparedPost(URL(url), self.request_headers)
+        return PreparedPost(URL(url), self.request_headers, **self.settings.way)
 
     def body_of(self, request: ChatRequest, model: Model) -> dict[str, Any]:
         """The body of a request as `adapt` gets it, with the parameters that this provider takes."""
         body = sent_body(request, model.id)
         self.facts.params.apply(body)
+        if model.max_output is not None:
+            _clamp(body, model.max_output)
         if self._refused:
             leave_out(body, self._refused)
         return body
@@ -292,3 +296,18 @@ class OpenAIProvider(Declarations):
 def _payload(provider: OpenAIProvider, request: ChatRequest, model: Model) -> bytes:
     """The body as it is sent; of a heavy request it is made in a thread."""
     return serialised(provider.adapt(provider.body_of(request, model), model))
+
+
+def is_complete(provider: Provider) -> bool:
+    """Whether a provider has no models but those of its roster, whatever its own list says."""
+    if not isinstance(provider, OpenAIProvider):
+        return provider.refresh_seconds is None
+    return provider.settings.named is not None or (bool(provider._roster.models) and provider.discovery != "all")
+
+
+def _clamp(body: dict[str, Any], most: int) -> None:
+    """Cut what a client allows an answer to what the model can give: servers refuse the request for more."""
+    for name in SYNONYMS:
+        asked = body.get(name)
+        if type(asked) is int and asked > most:
+            body[name] = most

@@ -12,7 +12,7 @@ from routerpool.protocols import Reply
 from routerpool.providers.connection import Received
 from routerpool.wire.json import parsed
 
-__all__ = ["HttpReply", "ReadReply", "read_all", "read_document"]
+__all__ = ["HttpReply", "NotListedError", "ReadReply", "read_all", "read_document"]
 
 DOCUMENT_BYTES = 8 << 20
 """How large a list of models may be, and whatever else a provider tells of itself."""
@@ -106,6 +106,10 @@ class _Inflater:
         return data
 
 
+class NotListedError(ValueError):
+    """What came in place of a list of models, in words of ours."""
+
+
 async def read_all(reply: Reply, limit: int) -> bytes:
     """The whole body, or a ValueError once it is longer than `limit` bytes."""
     parts, size = [], 0
@@ -122,7 +126,7 @@ async def read_document(response: aiohttp.ClientResponse) -> Any:
     """The JSON document, an object or an array, that a provider answered a GET with.
 
     A redirect, and an error or a bare value in place of a document, are no answer: whoever took one for a list would
-    find it empty, and lose all models. They raise a ValueError, a status that is no success a ClientResponseError.
+    find it empty, and lose all models. They raise a NotListedError, a status that is no success a ClientResponseError.
     """
     response.raise_for_status()
     if response.status >= 300:
@@ -130,6 +134,8 @@ async def read_document(response: aiohttp.ClientResponse) -> Any:
             response.request_info, response.history, status=response.status, headers=response.headers
         )
     document = await parsed(await read_all(HttpReply(response), DOCUMENT_BYTES))
-    if not isinstance(document, dict | list) or (isinstance(document, dict) and document.get("error")):
-        raise ValueError("an error or a bare value in place of a document")
+    if isinstance(document, dict) and document.get("error"):
+        raise NotListedError("it answered with an error inside a success")
+    if not isinstance(document, dict | list):
+        raise NotListedError("it answered with a bare value")
     return document

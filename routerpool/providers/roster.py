@@ -8,10 +8,11 @@ from typing import Any
 from attrs import evolve
 
 from routerpool.providers.data import ModelData, ProviderData
+from routerpool.providers.replies import NotListedError
 from routerpool.providers.settings import Settings
 from routerpool.types import Model
 
-__all__ = ["Roster", "listed"]
+__all__ = ["Roster", "entries_of", "listed"]
 
 
 class Roster:
@@ -87,15 +88,30 @@ class Roster:
         return frozenset(name for name, pool in self.pools.items() if pool.holds(model_id))
 
 
+def entries_of(payload: Any, *keys: str, name: str = "id") -> list[dict[str, Any]]:
+    """The entries of a list of models, which stands under one of these keys or alone; null is one that is empty.
+
+    Each has a text under `name`; a bare text is that of an entry without more. Other rubbish is left out. A document
+    that has no list, and a list of nothing but rubbish, is a NotListedError: nobody must take it for "no models".
+    """
+    key = next((key for key in keys if isinstance(payload, dict) and key in payload), None)
+    found = payload if key is None else payload[key] or []
+    if not isinstance(found, list):
+        raise NotListedError("it answered with something that is no list of models")
+    entries = [{name: entry} if isinstance(entry, str) else entry for entry in found]
+    named = [e for e in entries if isinstance(e, dict) and isinstance(e.get(name), str) and e[name]]
+    if found and not named:
+        raise NotListedError("it answered with a list of something else than models")
+    return named
+
+
 def listed(payload: Any, model_of: Callable[[str], Model]) -> list[Model]:
-    """The models of a list in OpenAI's form or a bare one, over what `model_of` knows of them; rubbish is left out."""
-    entries = payload.get("data") if isinstance(payload, dict) else payload
+    """The models of a list in OpenAI's form or a bare one, over what `model_of` knows of them."""
     models = []
-    for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, dict) and isinstance(entry.get("id"), str):
-            model = model_of(entry["id"].removeprefix("models/"))
-            window = entry.get("context_window") or entry.get("context_length") or entry.get("max_model_len")
-            if model.context is None and isinstance(window, int):
-                model = evolve(model, context=window)
-            models.append(model)
+    for entry in entries_of(payload, "data", "models"):
+        model = model_of(entry["id"].removeprefix("models/"))
+        window = entry.get("context_window") or entry.get("context_length") or entry.get("max_model_len")
+        if model.context is None and isinstance(window, int):
+            model = evolve(model, context=window)
+        models.append(model)
     return models

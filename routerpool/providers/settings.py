@@ -8,7 +8,9 @@ setting is told in words; whoever asks decides whether it stops the start or lea
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Literal
+from pathlib import Path
+from ssl import SSLContext
+from typing import Any, ClassVar, Literal
 
 from attrs import evolve, field, frozen
 from multidict import CIMultiDict
@@ -18,7 +20,8 @@ from routerpool.privacy.guard import is_loopback, may_be_local
 from routerpool.providers.connection import fits_header, unfit_header
 from routerpool.providers.data import DataPolicy, ModelData, Params, ProviderData
 from routerpool.providers.failures import ErrorForm
-from routerpool.providers.resets import DEFAULT_SPECS, HeaderSpec
+from routerpool.providers.surroundings import TRUST, Proxy, api_address, bare_key, proxy_for, trusted_authorities
+from routerpool.refusals.resets import DEFAULT_SPECS, HeaderSpec
 from routerpool.types import Model, Pool
 
 __all__ = ["Declarations", "ProviderConfig", "Settings", "facts_of", "settle"]
@@ -47,6 +50,12 @@ class ProviderConfig:
         default=False, metadata={"help": "its key belongs to another account: no quota is shared with other instances"}
     )
     headers: dict[str, str] = field(factory=dict, metadata={"help": "more headers for every request"}, repr=False)
+    trust_env: bool | None = field(
+        default=None, metadata={"help": "use HTTPS_PROXY and NO_PROXY for it, instead of the general trust_env"}
+    )
+    ca_file: Path | None = field(
+        default=None, metadata={"help": "certificates of authorities to trust beside the system's (PEM)"}
+    )
 
 
 class Declarations:
@@ -107,7 +116,9 @@ class Settings:
     `wrong` says why it cannot be made at all, `unfit` what of the environment cannot be used and leaves it idle. `key`
     is the first that its variables hold, from `key_from`; `headers` go with every request, and the key is not yet
     among them. `account` is whose quotas it draws on. `models` are those of the author, `named` those that the user or
-    the environment names instead, None for no such word. `data_policy` is the user's word on it.
+    the environment names instead, None for no such word. `data_policy` is the user's word on it. `key_mended` says that
+    something was around the key that is none of it. `proxy` is asked in its place, `spurned_proxy` would be if the
+    environment were trusted; `tls` is what a `ca_file` makes.
     """
 
     base_url: str
@@ -121,8 +132,17 @@ class Settings:
     data_policy: DataPolicy | None = None
     key: str | None = field(default=None, repr=False)
     key_from: str | None = None
+    key_mended: bool = False
+    proxy: Proxy | None = None
+    spurned_proxy: Proxy | None = None
+    tls: SSLContext | None = field(default=None, repr=False)
     wrong: str | None = None
     unfit: str | None = None
+
+    @property
+    def way(self) -> dict[str, Any]:
+        """How aiohttp gets there: by which proxy, and whose certificates it trusts."""
+        return {"proxy": self.proxy.url if self.proxy else None, "ssl": self.tls or True}
 
 
 def settle(
@@ -142,18 +162,15 @@ def settle(
     another account. `models` are those of the class, `named` those that the environment names, `address` the variable
     that says where the provider is, and `read` takes its value, or raises a ValueError that says what is wrong.
     """
-    base_url = (section.base_url or facts.base_url or "").rstrip("/")
-    wrong = _wrong_address(base_url, section.local)
-    unfit = None
-    if address is not None and section.base_url is None:
-        moved, complaint = _moved(env[address], read, section.local)
-        base_url, unfit = (base_url, f"{address} cannot be used: {complaint}") if complaint else (moved, None)
+    base_url, wrong, unfit = _address(facts, section, env, address, read)
     headers = CIMultiDict(SENT_HEADERS)
     headers.update(facts.headers)
     headers.update(section.headers)
     variables = (section.api_key_env,) if section.api_key_env else facts.api_key_env
-    key_from = next((variable for variable in variables if env.get(variable)), None)
-    key = env[key_from].strip() if key_from else None
+    keys = {variable: bare_key(env.get(variable, ""), variable) for variable in variables}
+    key_from = next((variable for variable, key in keys.items() if key), None)
+    key = keys[key_from] if key_from else None
+    mended = key_from is not None and key != env[key_from].strip()
     if key is not None and not fits_header(key):
         unfit = f"{key_from} holds a character that no header can carry, such as a line break"
         key = key_from = None
@@ -162,7 +179,17 @@ def settle(
         cure = f"write `api_key_env: {key_from}` into its section if it is meant for it"
         unfit = f"{key_from} is not sent to {stranger}; {cure}"
         key = key_from = None
-    elsewhere = section.base_url and section.base_url != facts.base_url and not section.separate_account
+    trusted = section.trust_env if section.trust_env is not None else env.get(TRUST, "").lower() in ("1", "true")
+    proxy = None if wrong else proxy_for(base_url, env)
+    if trusted and proxy is not None and proxy.url is None:
+        unfit = f"{proxy.variable} names no http:// or https:// proxy"
+    tls = None
+    if section.ca_file is not None:
+        try:
+            tls = trusted_authorities(section.ca_file)
+        except ValueError as error:
+            wrong = wrong or str(error)
+    elsewhere = section.base_url and base_url != facts.base_url and not section.separate_account
     # What is local by nature is neither local nor free at a public address; who says himself that it is, is told so.
     here = wrong is not None or may_be_local(URL(base_url).host or "")
     return Settings(
@@ -177,6 +204,10 @@ def settle(
         data_policy=section.data_policy,
         key=key,
         key_from=key_from,
+        key_mended=mended,
+        proxy=proxy if trusted else None,
+        spurned_proxy=None if trusted else proxy,
+        tls=tls,
         wrong=wrong or unfit_header(headers),
         unfit=unfit,
     )
@@ -190,6 +221,28 @@ def _stranger(facts: ProviderData, base_url: str) -> str | None:
     return None if host.endswith("." + ".".join(own.rsplit(".", 2)[-2:])) else host
 
 
+def _address(
+    facts: ProviderData,
+    section: ProviderConfig,
+    env: Mapping[str, str],
+    variable: str | None,
+    read: Callable[[str], str],
+) -> tuple[str, str | None, str | None]:
+    """Where the API is, what is wrong with that, and what cannot be used of the variable that names another place."""
+    base_url = facts.base_url or "" if section.base_url is None else api_address(section.base_url, facts.base_url)
+    wrong = _wrong_address(base_url.rstrip("/"), section.local)
+    if variable is None or section.base_url is not None:
+        return base_url.rstrip("/"), wrong, None
+    try:
+        moved = api_address(read(env[variable]), facts.base_url)
+        complaint = _wrong_address(moved, section.local)
+    except ValueError as error:
+        moved, complaint = "", str(error)
+    return (
+        (base_url.rstrip("/"), wrong, f"{variable} cannot be used: {complaint}") if complaint else (moved, wrong, None)
+    )
+
+
 def _wrong_address(base_url: str, local: bool | None) -> str | None:
     """What is wrong with an address, where the user claims that it is local or not; None where nothing is."""
     if not base_url:
@@ -199,18 +252,12 @@ def _wrong_address(base_url: str, local: bool | None) -> str | None:
     except ValueError as error:
         return str(error)
     if url.scheme not in ("http", "https") or not url.host:
-        return f"`base_url` must be an http:// or https:// address, not {base_url!r}"
+        cure = f"; write http://{base_url}" if "://" not in base_url else ""
+        return f"`base_url` must be an http:// or https:// address, not {base_url!r}{cure}"
     if url.user or url.password or url.query_string:
         return "`base_url` must not hold credentials or a query; name the key by `api_key_env`"
+    if "#" in base_url or any(sign.isspace() for sign in base_url):
+        return "`base_url` must not hold a fragment (#) or blanks; write the address of the API up to and with /v1"
     if local and not may_be_local(url.host):
         return f"`local: true`, but {url.host} is a public address, or may be; a private request would leave the house"
     return None
-
-
-def _moved(text: str, read: Callable[[str], str], local: bool | None) -> tuple[str, str | None]:
-    """The address that a variable's value means, and what is wrong with it."""
-    try:
-        base_url = read(text)
-    except ValueError as error:
-        return "", str(error)
-    return base_url, _wrong_address(base_url, local)

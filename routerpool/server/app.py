@@ -40,7 +40,7 @@ OPENAI_PATHS = frozenset(
 """First words of the OpenAI and Anthropic paths that no plugin serves yet: 501, so that a client is told the truth."""
 
 EXPOSED_HEADERS = ", ".join(
-    f"X-Router-{name}" for name in ("Provider", "Model", "Attempts", "Tried", "Profile", "Request-Id")
+    f"X-Router-{name}" for name in ("Provider", "Model", "Attempts", "Tried", "Profile", "Request-Id", "Ignored")
 )
 """Our headers, so that a page of an allowed origin may read them."""
 
@@ -314,9 +314,21 @@ class Server(Life):
             }
             return web.Response(status=204, headers=allowed)
         tail = request.match_info["tail"]
+        if methods := await _methods_of(request):
+            message = f"/v1/{tail} takes {' and '.join(methods)}, not {request.method}"
+            raise RequestError("method_not_allowed", message, headers={"Allow": ", ".join(methods)})
         if tail.partition("/")[0] in OPENAI_PATHS:
             raise RequestError("not_implemented", f"no enabled plugin serves /v1/{tail}; see `routerpool plugins`")
         raise RequestError("not_found", f"there is no {request.method} /v1/{tail}")
+
+
+async def _methods_of(request: web.Request) -> list[str]:
+    """The methods that this path has, where it has any."""
+    found: set[str] = set()
+    for resource in request.app.router.resources():
+        _, allowed = await resource.resolve(request)
+        found |= allowed
+    return sorted(found - {"*"})
 
 
 def _model_entry(name: str, owner: str) -> dict[str, Any]:
@@ -325,5 +337,5 @@ def _model_entry(name: str, owner: str) -> dict[str, Any]:
 
 def _candidate_entry(candidate: Candidate, idle: str | None) -> dict[str, Any]:
     model = converter.unstructure(evolve(candidate.model, settings={}))  # which are the plugins' own business
-    told = {key: value for key, value in model.items() if key not in ("id", "prices", "pools", "settings")}
+    told = {key: value for key, value in model.items() if key not in ("id", "settings")}
     return {"candidate": candidate.key, "provider": candidate.provider, "model": model["id"], **told, "idle": idle}

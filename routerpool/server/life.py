@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from routerpool.errors import RequestError
+from routerpool.hooks.calling import take_over
 from routerpool.router import Router
 from routerpool.server.access import Access
 from routerpool.server.plugin_routes import routes_of
@@ -105,7 +106,7 @@ class Life:
     async def _drain(self, app: web.Application) -> None:
         """The application waits for its handlers now: those that take longer than we may wait get a visible end."""
         self.draining = True
-        wait = max(self.router.config.server.drain_seconds - LAST_WORD_SECONDS, 0.0)
+        wait = max(self.router.config.server.drain - LAST_WORD_SECONDS, 0.0)
         asyncio.get_running_loop().call_later(wait, self.router.break_off)
 
     async def reload(self) -> dict[str, Any]:
@@ -118,6 +119,7 @@ class Life:
             raise RequestError("invalid_request", message)
         async with self._swapping:
             router = await asyncio.to_thread(self._load)
+            take_over(router.hooks, self.router.hooks)
             new = Generation(router, self.generation.number + 1, self.watch)
             await router.start()
             try:

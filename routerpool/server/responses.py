@@ -185,6 +185,8 @@ def routing_headers(served: Served) -> dict[str, str]:
     headers["X-Router-Profile"] = _header(served.profile)
     if served.tried:
         headers["X-Router-Tried"] = _header(served.tried)
+    if served.ignored:
+        headers["X-Router-Ignored"] = served.ignored
     return headers
 
 
@@ -198,7 +200,7 @@ def _header(value: str) -> str:
 
 def error_response(error: RequestError, extra: Mapping[str, str], *, tell: bool = True) -> web.Response:
     """An error of ours in OpenAI's form, with a true Retry-After where waiting helps."""
-    headers = dict(extra)
+    headers = {**extra, **error.headers}
     if error.request_id is not None:
         headers["X-Router-Request-Id"] = error.request_id
     if error.retry_after is not None:

@@ -143,11 +143,11 @@ async def _serve(
     server.reloaded.append(lambda new: _read_certificate(tls, new.config.server))
     server.attach(app, config.base_path.rstrip("/"), root=True)
     runner = web.AppRunner(
-        app, access_log=None, handle_signals=False, shutdown_timeout=config.drain_seconds, lingering_time=LINGER_SECONDS
+        app, access_log=None, handle_signals=False, shutdown_timeout=config.drain, lingering_time=LINGER_SECONDS
     )
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, _ask_to_stop, loop, stop)
     await runner.setup()
     try:
         await web.SockSite(runner, listener, ssl_context=tls, backlog=BACKLOG).start()
@@ -166,6 +166,14 @@ async def _serve(
         server.draining = True
     finally:
         await runner.cleanup()
+
+
+def _ask_to_stop(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """Begin to drain; a Ctrl-C that follows ends the process as if nobody listened to it."""
+    stop.set()
+    loop.remove_signal_handler(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    log.info("answers under way are waited for; Ctrl-C ends them at once")
 
 
 FRAMING = frozenset(["connection", "content-length", "date", "keep-alive", "server", "transfer-encoding"])

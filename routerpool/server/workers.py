@@ -100,6 +100,7 @@ class Supervisor:
     _deaths: dict[int, int] = field(factory=dict)
     _told: bool = False
     _stopping: bool = False
+    _at_once: bool = False
     _reload: bool = False
     _wake: socket.socket = field(init=False)
     _selector: selectors.BaseSelector = field(factory=selectors.DefaultSelector)
@@ -123,6 +124,7 @@ class Supervisor:
 
     def _signalled(self, number: int, _frame: Any) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
+            self._at_once = self._stopping and number == signal.SIGINT  # the second Ctrl-C
             self._stopping = True
         elif number == signal.SIGHUP:
             self._reload = True
@@ -266,8 +268,8 @@ class Supervisor:
         for pid in self.children:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + self.router.config.server.drain_seconds + GRACE_SECONDS
-        while self.children and time.monotonic() < deadline:
+        deadline = time.monotonic() + self.router.config.server.drain + GRACE_SECONDS
+        while self.children and time.monotonic() < deadline and not self._at_once:
             self._selector.select(0.05)
             with suppress(BlockingIOError):
                 self._wake.recv(4096)

@@ -33,7 +33,7 @@ from routerpool.config import Pattern, Range
 from routerpool.config.document import KeyPath, Problems, read
 from routerpool.config.structure import structure
 from routerpool.errors import ConfigError
-from routerpool.providers.resets import until_midnight, zone
+from routerpool.refusals.resets import until_midnight, zone
 from routerpool.types import FailureKind
 
 __all__ = ["Form", "forms_of", "read_forms"]

@@ -16,7 +16,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 from routerpool.errors import RequestError, nearest
 from routerpool.types import NO_HINTS, Hints, Privacy
 
-__all__ = ["LONGEST_NAME", "NO_MORE", "HintReader", "hint_readers", "read_hints"]
+__all__ = ["AWAITED", "LONGEST_NAME", "NO_MORE", "HintReader", "given", "hint_readers", "read_hints"]
 
 LONGEST_NAME = 256
 """The most characters of a name that a client gives: of a model, a profile, a task, a session or a hint."""
@@ -227,6 +227,18 @@ EXPECTED: Mapping[HintReader, str] = {
     _whole: "must be a whole number",
     _finite: "must be a number",
 }
+
+
+AWAITED: Mapping[str, Any] = {"mode": "auto", "allow_async": False, "require_gpu_only": False}
+"""Hints of the core that only a plugin can honour, with what they are when nobody gives them.
+
+The plugin says so in its class: `honours = ("mode",)`. Until one does, answers name them in `X-Router-Ignored`.
+"""
+
+
+def given(hints: Hints, names: Iterable[str]) -> list[str]:
+    """Which of these hints a client has given."""
+    return sorted(name for name in names if getattr(hints, name) != AWAITED[name])
 
 
 def hint_readers(declared: Mapping[str, Any]) -> dict[str, HintReader]:

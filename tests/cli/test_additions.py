@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import zipfile
 from pathlib import Path
@@ -166,3 +167,34 @@ def test_a_module_without_source_may_hold_anything_and_one_that_is_not_there_not
     source.unlink()
     sys.path_importer_cache.pop(str(shelf.folder), None)
     assert not installed()["acme"].declares("word")
+
+
+NAMED = """
+@hookimpl
+def register_commands(self):
+    return [click.Command("walk", params=[click.Option(["--config"])], callback=lambda config: click.echo(config))]
+"""
+
+
+@pytest.mark.parametrize("form", [["--config", "other.yaml"], ["--config=other.yaml"]])
+def test_a_command_is_looked_for_in_the_file_that_is_named_behind_it(shelf: Shelf, form: list[str]) -> None:
+    shelf.put("tour", NAMED)
+    Path("other.yaml").write_text("plugins: {tour: {}}\n")
+    Path("routerpool.yaml").write_text("plugins: {}\n")
+    assert run("walk", *form).output == "other.yaml\n"
+    assert run(*form, "walk").exit_code == 0
+    assert run("walk", "--", *form).exit_code == 2
+
+
+def test_hooks_are_listed_by_their_own_name_whatever_the_method_is_called(shelf: Shelf) -> None:
+    source = """
+    @hookimpl(specname="score")
+    def favour(self, candidates):
+        return []
+    @hookimpl
+    def status(self):
+        return {}
+    """
+    shelf.put("tour", source)
+    told = json.loads(run("plugins", "--json").output)
+    assert told["plugins"][0]["hooks"] == ["status", "score"]

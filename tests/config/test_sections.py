@@ -67,7 +67,7 @@ def test_the_contracts_example_loads_without_problems() -> None:
     assert config.plugins[2].line == 10
     assert config.plugins[2].required is None
     assert config.profiles["mine"].models == ("lab/m1", "groq/llama-3.3-70b-versatile")
-    assert config.alias("claude-opus") == "routerpool/capable"
+    assert config.glob("claude-opus") == "routerpool/capable"
 
 
 def test_the_built_in_profiles_lie_beneath_the_users() -> None:
@@ -82,14 +82,14 @@ def test_the_built_in_profiles_lie_beneath_the_users() -> None:
     assert BUILT_IN_PROFILES["fast"].tier is Tier.FAST
 
 
-def test_an_exact_alias_beats_a_glob_and_the_first_glob_wins() -> None:
+def test_the_first_glob_that_matches_wins() -> None:
     text = 'aliases: {"gpt-*": routerpool/fast, "*-mini": routerpool/free, gpt-4: a/b, same: same}'
     config, problems = load(text=text, env=ENV)
 
     assert not problems
     names = ("gpt-4", "gpt-4-mini", "o3-mini", "same", "other", "GPT-5")
-    assert [config.alias(name) for name in names] == [
-        "a/b", "routerpool/fast", "routerpool/free", "same", "other", "GPT-5",
+    assert [config.glob(name) for name in names] == [
+        "routerpool/fast", "routerpool/fast", "routerpool/free", "same", None, None,
     ]  # fmt: skip
 
 
@@ -316,3 +316,32 @@ def test_keys_have_names_of_their_own() -> None:
     text = f"server: {{api_keys: [{{name: a, sha256: {HEX}}}, {{name: a, sha256: {HEX[::-1]}}}]}}"
 
     assert complaints(text) == ["1: server.api_keys[1]: has the name of entry [0]; give each key its own"]
+
+
+@pytest.mark.parametrize(
+    ("key", "good", "bad"),
+    [
+        (
+            "allowed_hosts",
+            ["*", "llm.example.org", "LLM.example", "my_service", "box", "[::1]", "10.0.0.4"],
+            ["https://llm.example", "llm.example:443", "llm.example/", "*.example", "", "a b"],
+        ),
+        (
+            "allowed_origins",
+            ["*", "https://app.example", "http://localhost:3000", "app://obsidian.md", "chrome-extension://abc"],
+            [
+                "https://app.example/",
+                "https://App.example",
+                "app.example",
+                "https://*.example",
+                "https://a.b/c",
+                "null",
+            ],
+        ),
+    ],
+)
+def test_a_host_or_an_origin_that_can_never_match_is_refused(key: str, good: list[str], bad: list[str]) -> None:
+    assert not from_mapping({"server": {key: good, "api_keys": ["sha256:" + "0" * 64]}}, env=ENV)[1]
+    for index, name in enumerate(bad):
+        _, problems = from_mapping({"server": {key: [name]}}, env=ENV)
+        assert [problem.path for problem in problems] == [f"server.{key}[0]"], bad[index]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,8 +12,9 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routerpool import Decision, Failure, FailureKind, OpenAIProvider, RequestError, Router, hookimpl
+from routerpool import Candidate, Decision, Failure, FailureKind, Model, OpenAIProvider, RequestError, Router, hookimpl
 from routerpool.engine.fallback import Retries
+from routerpool.engine.run import _soonest
 from routerpool.errors import AnswerError
 from routerpool.testing import Witness, make_router
 from routerpool.testing.fixtures import serving
@@ -262,7 +264,7 @@ def test_a_stream_has_the_rest_of_the_budget_for_its_first_event(up: Upstream) -
     assert refused(pool.stream).code == "budget_exhausted"
 
 
-def test_a_prompt_that_is_too_large_goes_on_where_the_profile_says_so_and_a_window_is_larger(up: Upstream) -> None:
+def test_a_prompt_that_is_too_large_goes_on_where_the_profile_says_so_and_it_may_fit(up: Upstream) -> None:
     models = {
         "a": [{"id": "m1", "context": 8000}],
         "b": [{"id": "m1", "context": 8000}],
@@ -276,7 +278,40 @@ def test_a_prompt_that_is_too_large_goes_on_where_the_profile_says_so_and_a_wind
     assert passed.trail == ("a/m1:too_large",)
     goes_on = Pool(up, "a b c", models=models, profiles={"auto": {"too_large": "next"}})
     goes_on.chat()
-    assert goes_on.trail == ("a/m1:too_large", "c/m1:answered")
+    assert goes_on.trail == ("a/m1:too_large", "b/m1:answered")  # what a claims of itself is disproved
+
+
+def test_what_a_refusal_disproves_is_one_providers_claim(up: Upstream) -> None:
+    models = {
+        "a": [{"id": "m1", "context": 128000}, {"id": "m2", "context": 128000}, {"id": "m3"}],
+        "b": [{"id": "m1", "context": 32000}],
+        "c": [{"id": "m1"}],
+    }
+    for name in "ab":
+        up.always(name, "overflow")
+    pool = Pool(up, "a b c", models=models, profiles={"auto": {"too_large": "next"}})
+    pool.chat()
+    assert pool.trail == ("a/m1:too_large", "a/m3:too_large", "b/m1:too_large", "c/m1:answered")
+    up.always("c", "overflow")
+    with pytest.raises(AnswerError) as raised:
+        pool.chat()
+    assert raised.value.body["error"]["code"] == "context_length_exceeded"
+
+
+def test_what_is_left_of_a_stated_wait_counts_from_when_it_was_told_and_who_may_be_asked_first_is() -> None:
+    now = time.perf_counter()
+
+    def told(name: str, wait: float | None, ago: float) -> tuple[Candidate, Failure, float]:
+        failure = Failure(kind=FailureKind.RATE_LIMITED, message="busy", retry_after=wait)
+        return Candidate(provider=name, model=Model(id="m")), failure, now - ago
+
+    again = [told("a", 7.0, 1.0), told("b", 7.0, 6.5), told("c", 7.0, 60.0), told("d", None, 0.0), told("e", 3.0, 0.0)]
+    order = [_soonest(again) for _ in range(5)]
+    assert [candidate.provider for candidate, _ in order] == ["c", "d", "b", "e", "a"]
+    waits = [failure.retry_after for _, failure in order]
+    assert waits[:2] == [0.0, None]
+    assert [round(wait or 0.0) for wait in waits[2:]] in ([0, 3, 6], [0, 2, 5], [0, 3, 5], [0, 2, 6])
+    assert not again
 
 
 def test_a_plugin_may_escalate_to_higher_tiers_only(up: Upstream) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
+import pytest
 from attrs import evolve
 
-from routerpool import OpenAIProvider
+from routerpool import ChatRequest, Model, OpenAIProvider, ProviderConfig
 from routerpool.providers.settings import Settings
 from routerpool.testing import Upstream, make_router
 
@@ -73,3 +75,13 @@ def test_what_is_used_later_is_asked_from_then_on() -> None:
             assert up.seen("lab").last.headers["authorization"] == "Bearer later"
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize(("asked", "sent"), [(99_999, 4096), (4096, 4096), (12, 12), ("many", "many"), (True, True)])
+def test_an_answers_cap_is_cut_to_what_the_model_can_give(name: str, asked: Any, sent: Any) -> None:
+    provider = OpenAIProvider(ProviderConfig(base_url="http://127.0.0.1:9/v1"), name="lab")
+    request = ChatRequest(id="r", model="m", messages=[], params={name: asked})
+    assert provider.body_of(request, Model(id="m", max_output=4096))[name] == sent
+    assert provider.body_of(request, Model(id="m"))[name] == asked
+    assert request.params[name] == asked

@@ -15,9 +15,9 @@ from yarl import URL
 from routerpool import Model, ModelData, OpenAIProvider, Pool, ProviderConfig
 from routerpool.privacy import may_be_local
 from routerpool.providers.data import Family, Params, ProviderData
-from routerpool.providers.resets import HeaderSpec
 from routerpool.providers.roster import Roster
 from routerpool.providers.settings import Declarations, Settings, facts_of, settle
+from routerpool.refusals.resets import HeaderSpec
 
 FILE = ProviderData(
     title="of the file",
@@ -87,7 +87,7 @@ ENV = {"LAB_URL": "http://127.0.0.1:5/v1/", "FILE_KEY": " k ", "MINE": "m"}
     [
         ({}, {}, {}, {"base_url": "https://file.example/v1", "key": None, "named": None}),
         ({}, ENV, {}, {"base_url": "https://file.example/v1", "key": "k", "key_from": "FILE_KEY"}),
-        ({}, ENV, {"address": "LAB_URL"}, {"base_url": "http://127.0.0.1:5/v1/", "account": "lab"}),
+        ({}, ENV, {"address": "LAB_URL"}, {"base_url": "http://127.0.0.1:5/v1", "account": "lab"}),
         (
             {"base_url": "http://x/v1/", "api_key_env": "FILE_KEY"},
             ENV,

@@ -13,7 +13,8 @@ from urllib.parse import quote
 import pytest
 from aiohttp import web
 
-from routerpool import Features, Level, Privacy, RequestError, hookimpl, route
+from routerpool import Features, Level, Prices, Privacy, RequestError, hookimpl, route
+from routerpool.config import converter
 from routerpool.errors import CODES
 from routerpool.server.switches import save_switch
 
@@ -366,14 +367,6 @@ async def test_what_is_nowhere_is_not_found(path: str) -> None:
             assert (reply.status, reply.error["code"]) == (404, "not_found")
 
 
-async def test_a_wrong_method_is_an_error_object_too() -> None:
-    async with house() as at:
-        for method, path in (("GET", "/v1/chat/completions"), ("DELETE", "/v1/models"), ("POST", "/v1/router/status")):
-            reply = await at.ask(method, path, {} if method != "GET" else None)
-            assert (reply.status, reply.error["code"]) == (404, "not_found")
-            assert method in reply.error["message"]
-
-
 async def test_status_tells_plugins_providers_and_places() -> None:
     async with house("a idle", options={"idle": {"api_key_env": "UNSET"}}) as at:
         status = (await at.get("/v1/router/status")).json
@@ -392,7 +385,8 @@ async def test_router_models_are_the_candidates_with_what_is_known_of_them() -> 
         assert found == {
             "candidate": "a/m1", "provider": "a", "model": "m1", "display_name": None, "context": 100,
             "max_output": None, "tier": "fast", "rank": None, "free": True, "local": True, "data_policy": "unknown",
-            "capabilities": {"tools": True}, "tags": ["a", "z"], "idle": None,
+            "capabilities": {"tools": True}, "tags": ["a", "z"], "idle": None, "pools": [],
+            "prices": converter.unstructure(Prices()),
         }  # fmt: skip
 
 
@@ -855,6 +849,7 @@ case("privacy_blocked")(lambda at: at.chat(SECRET))
 case("forbidden_origin")(lambda at: at.chat(headers={"Origin": "https://evil.example"}))
 case("model_not_found")(lambda at: at.chat(model="nope"))
 case("not_found")(lambda at: at.get("/v1/nothing"))
+case("method_not_allowed")(lambda at: at.get("/v1/chat/completions"))
 case("request_too_large", limits={"request_bytes": 1000})(lambda at: at.chat(user="x" * 1000))
 case("unsupported_media_type")(lambda at: at.chat(headers={"Content-Type": "text/plain"}))
 case("misdirected_host")(lambda at: at.chat(headers={"Host": "evil.example"}))
@@ -961,5 +956,44 @@ def test_the_headers_a_page_may_read_are_those_we_send() -> None:
 
     sent: Mapping[str, Any] = dict.fromkeys(EXPOSED_HEADERS.split(", "))
     assert set(sent) == {
-        f"X-Router-{name}" for name in ["Provider", "Model", "Attempts", "Tried", "Profile", "Request-Id"]
+        f"X-Router-{name}" for name in ["Provider", "Model", "Attempts", "Tried", "Profile", "Request-Id", "Ignored"]
     }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("GET", "/v1/chat/completions", "POST"),
+        ("PUT", "/v1/models", "GET, HEAD"),
+        ("DELETE", "/v1/models/a%2Fm1", "GET, HEAD"),
+        ("POST", "/v1/router/status", "GET, HEAD"),
+    ],
+)
+async def test_a_path_that_is_asked_with_another_method_says_which_it_has(method: str, path: str, allow: str) -> None:
+    async with house() as at:
+        reply = await at.ask(method, path, {} if method in ("PUT", "POST") else None)
+    assert (reply.status, reply.error["code"], reply.headers["Allow"]) == (405, "method_not_allowed", allow)
+
+
+async def test_hints_that_nobody_honours_are_told_on_every_answer_until_a_plugin_does() -> None:
+    class Queues:
+        honours = ("mode",)
+
+    asked = {"mode": "async", "require_gpu_only": True, "task": "chat"}
+    async with house() as at:
+        for stream in (False, True):
+            reply = await at.chat(router=asked, stream=stream)
+            assert reply.headers["X-Router-Ignored"] == "mode, require_gpu_only"
+        assert (await at.chat(headers={"X-Router-Allow-Async": "1"})).headers["X-Router-Ignored"] == "allow_async"
+        for plain in ({}, {"router": {"task": "chat", "mode": "auto"}}):
+            assert "X-Router-Ignored" not in (await at.chat(plain)).headers
+    async with house(plugins={"queues": Queues}) as at:
+        assert (await at.chat(router=asked)).headers["X-Router-Ignored"] == "require_gpu_only"
+
+
+async def test_the_candidates_are_shown_with_prices_and_pools() -> None:
+    options = {"a": {"models": [{"id": "m1", "prices": {"input": 1.5}}]}}
+    async with house(options=options) as at:
+        (row,) = (await at.get("/v1/router/models")).json["candidates"]
+    assert row["prices"]["input"] == 1.5
+    assert row["pools"] == []

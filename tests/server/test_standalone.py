@@ -136,6 +136,42 @@ async def test_it_says_where_it_listens_once_it_answers_and_ends_with_zero(tmp_p
         assert await served.end() == (0, "")
 
 
+async def takes_requests(client: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with client.get(f"{url}/health") as response:
+            return response.status == 200
+    except aiohttp.ClientError:
+        return False
+
+
+async def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
+    async with Upstream() as up, serving(tmp_path, up, server={"drain_seconds": 60}) as served:
+        up.hold("a")
+        async with aiohttp.ClientSession() as client:
+            asked = asyncio.ensure_future(client.post(f"{served.url}/v1/chat/completions", json=CHAT))
+            await up.wait_for("a", chat=1)
+            served.signal(signal.SIGINT)
+            async with asyncio.timeout(START_SECONDS):
+                while await takes_requests(client, served.url):
+                    await asyncio.sleep(0.02)
+            served.signal(signal.SIGINT)
+            code, _ = await served.end()
+            assert code == -signal.SIGINT
+            with pytest.raises(aiohttp.ClientError):
+                await asked
+
+
+@pytest.mark.parametrize(("pid", "seconds"), [(1, 8.0), (2, 30.0)])
+def test_a_containers_first_process_drains_within_what_docker_waits(pid: int, seconds: float) -> None:
+    script = (
+        f"import os; os.getpid = lambda: {pid}\n"
+        "from routerpool.config import ServerConfig\n"
+        "print(ServerConfig().drain, ServerConfig(drain_seconds=3.0).drain)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(seconds), "3.0"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_told_to_stop_it_lets_open_streams_end_and_takes_nobody_new(
     tmp_path: Path, number: signal.Signals

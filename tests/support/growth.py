@@ -19,6 +19,7 @@ from typing import Any
 
 import orjson
 from attrs import frozen
+from routerpool.providers.resets import pool_marker, read_reset
 from routerpool_anthropic.answer import Translation
 from routerpool_anthropic.answer import completion as completion_of_message
 from routerpool_anthropic.question import question
@@ -43,7 +44,6 @@ from routerpool.privacy.parts import parts_of, rewritten
 from routerpool.privacy.placeholders import Restorer, standins_in, unescaped
 from routerpool.providers.data import Params
 from routerpool.providers.failures import failure_of_answer
-from routerpool.providers.resets import pool_marker, read_reset
 from routerpool.providers.roster import listed
 from routerpool.wire.answers import answer_of, delta_of, join_opening
 from routerpool.wire.errors import read_error

@@ -31,6 +31,7 @@ ROOMS = (  # the rule: lowest first, a room imports only from those above it in 
     "store",
     "hooks",
     "privacy",
+    "refusals",
     "providers",
     "planning",
     "engine",

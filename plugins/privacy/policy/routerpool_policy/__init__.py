@@ -244,9 +244,9 @@ class Policy:
         """What a model that is asked for may be called in a rule: also what it stands for, and whose it may be."""
         if self._router is None:
             return (model,)
-        aim = self._router.config.alias(model)
-        whose = self._router.catalog.snapshot.by_model.get(aim, ())
-        return (model, aim, *(candidate.key for candidate in whose))
+        config = self._router.config
+        aims = {model, config.aliases.get(model) or config.glob(model) or model}
+        return (*aims, *(key for aim in aims for key in self._router.catalog.snapshot.keys_of(aim)))
 
     def _weight(self, finding: Finding) -> Privacy:
         weights = self.config.findings.items()

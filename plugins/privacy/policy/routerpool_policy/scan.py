@@ -13,7 +13,7 @@ import click
 from attrs import evolve, field, frozen
 
 from routerpool import Finding, RouterpoolError, __version__
-from routerpool.cli import config_options, printable
+from routerpool.cli import config_options, json_option, printable
 
 if TYPE_CHECKING:
     from routerpool import Router
@@ -59,9 +59,10 @@ class Scan:
     show_default=True,
     help="How it is told.",
 )
+@json_option
 @config_options
 @click.pass_context
-def scan_command(ctx: click.Context, files: tuple[str, ...], form: str, target: Target) -> None:
+def scan_command(ctx: click.Context, files: tuple[str, ...], form: str, as_json: bool, target: Target) -> None:
     """Look for secrets in FILEs (`-` reads stdin) with the scanners that are on; nothing is sent anywhere.
 
     What is found is told by rule, line and column, never as it stands. Exit code 1 if anything is found, 2 if a file
@@ -74,7 +75,7 @@ def scan_command(ctx: click.Context, files: tuple[str, ...], form: str, target: 
     except RouterpoolError as error:
         click.echo(f"routerpool: {printable(str(error))}", err=True)
         ctx.exit(BROKEN)
-    for line in FORMS[form](scan):
+    for line in FORMS["json" if as_json else form](scan):
         click.echo(line)
     for name, reason in scan.errors.items():
         click.echo(f"routerpool: {printable(name)}: {printable(reason)}", err=True)

@@ -271,6 +271,7 @@ def test_scan_asks_no_provider_and_opens_no_store(tmp_path: Path) -> None:
 def test_scan_prints_json() -> None:
     Path("a.txt").write_text(f"x\n{MARKER}")
     result = scanned("a.txt", "none.txt", "--format", "json")
+    assert scanned("a.txt", "none.txt", "--json").output == result.output
 
     told = json.loads(result.stdout)
     assert told["files"] == 1

@@ -20,7 +20,7 @@ from attrs import evolve
 
 from routerpool import Attempt, ChatRequest, Failure, Model, OpenAIProvider
 from routerpool.protocols import Reply
-from routerpool.providers import ReadReply
+from routerpool.providers import ReadReply, entries_of
 from routerpool.wire import dumps, loads
 from routerpool_anthropic.answer import translated
 from routerpool_anthropic.question import Untranslatable, Ways, question
@@ -77,10 +77,9 @@ class Anthropic(OpenAIProvider):
 
     def parse_models(self, payload: Any) -> list[Model]:
         """The models of Anthropic's list, which tells what each can do; one with a date is known without it too."""
-        entries = payload.get("data") if isinstance(payload, dict) else None
         found: dict[str, Model] = {}
-        for entry in entries if isinstance(entries, list) else ():
-            if isinstance(entry, dict) and isinstance(entry.get("id"), str) and entry.get("lifecycle") != "retired":
+        for entry in entries_of(payload, "data"):
+            if entry.get("lifecycle") != "retired":
                 plain = DATED.sub("", entry["id"])
                 name = plain if self.knows(plain) else entry["id"]
                 found.setdefault(name, _with_facts(self.model(name), entry))

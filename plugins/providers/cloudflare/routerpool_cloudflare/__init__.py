@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from attrs import evolve, field, frozen
 
 from routerpool import Model, OpenAIProvider, ProviderConfig
-from routerpool.providers import Settings
+from routerpool.providers import Settings, entries_of
 
 __all__ = ["Cloudflare", "CloudflareConfig"]
 
@@ -59,9 +59,7 @@ class Cloudflare(OpenAIProvider):
 
     def parse_models(self, payload: Any) -> list[Model]:
         """The models of its search that write text. A list with more pages cannot show that one of ours is gone."""
-        entries = payload.get("result") if isinstance(payload, dict) else None
-        entries = entries if isinstance(entries, list) else ()
-        listed = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("name"), str)]
+        listed = entries_of(payload, "result", name="name")
         models = [self._of_search(entry) for entry in listed if _task(entry) == TASK]
         info = payload.get("result_info") if isinstance(payload, dict) else None
         total = info.get("total_count") if isinstance(info, dict) else None

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from routerpool_cloudflare import Cloudflare
 
+from routerpool.providers import NotListedError
 from routerpool.testing import ProviderContract, Upstream, make_router
 from routerpool.testing.provider_contract import Rig
 
@@ -166,9 +167,15 @@ def test_a_search_with_more_pages_proves_no_model_gone(total: int, kept: int) ->
     assert len(Cloudflare().parse_models(payload)) == kept
 
 
-@pytest.mark.parametrize("payload", [None, [], {"result": None}, {"result": 3}])
-def test_a_search_that_is_none_has_no_models(payload: Any) -> None:
+@pytest.mark.parametrize("payload", [[], {"result": None}])
+def test_a_list_may_be_empty(payload: Any) -> None:
     assert Cloudflare().parse_models(payload) == []
+
+
+@pytest.mark.parametrize("payload", [None, {"result": 3}, {}])
+def test_what_is_no_list_is_not_taken_for_an_empty_one(payload: Any) -> None:
+    with pytest.raises(NotListedError):
+        Cloudflare().parse_models(payload)
 
 
 def test_its_facts_have_a_date_and_a_source_and_are_free() -> None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from attrs import evolve
 
 from routerpool import Detected, Level, Model, OpenAIProvider, Probe, Report, hookimpl
+from routerpool.providers import entries_of
 
 __all__ = ["GitHub"]
 
@@ -33,9 +34,8 @@ class GitHub(OpenAIProvider):
 
     def parse_models(self, payload: Any) -> list[Model]:
         """The catalog's entries that answer in text, with what it says of their limits and senses."""
-        entries = payload if isinstance(payload, list) else ()
-        told = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
-        return [self._of_catalog(entry) for entry in told if "text" in _words(entry, "supported_output_modalities")]
+        entries = entries_of(payload)
+        return [self._of_catalog(entry) for entry in entries if "text" in _words(entry, "supported_output_modalities")]
 
     def _of_catalog(self, entry: dict[str, Any]) -> Model:
         model = self.model(entry["id"])

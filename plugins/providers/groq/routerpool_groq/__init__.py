@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from routerpool import Model, OpenAIProvider
+from routerpool.providers import entries_of
 
 __all__ = ["Groq"]
 
@@ -26,13 +27,9 @@ class Groq(OpenAIProvider):
 
     def parse_models(self, payload: Any) -> list[Model]:
         """Its list names models that are out of service, and says so."""
-        entries = payload.get("data") if isinstance(payload, dict) else None
-        served = [e for e in entries if _is_served(e)] if isinstance(entries, list) else []
-        return super().parse_models({"data": served})
-
-
-def _is_served(entry: Any) -> bool:
-    return isinstance(entry, dict) and entry.get("active") is not False
+        return super().parse_models(
+            [entry for entry in entries_of(payload, "data") if entry.get("active") is not False]
+        )
 
 
 def _wants_search(body: dict[str, Any]) -> bool:

@@ -23,6 +23,7 @@ from attrs import evolve, field, frozen
 
 from routerpool import Detected, Level, Model, OpenAIProvider, PluginError, Probe, ProviderConfig, Report, hookimpl
 from routerpool.config import Range
+from routerpool.providers import entries_of
 from routerpool_llamacpp.engine import Engine
 
 if TYPE_CHECKING:
@@ -104,8 +105,7 @@ class LlamaCpp(OpenAIProvider):
 
     def parse_models(self, payload: Any) -> list[Model]:
         """The models of llama-server's list, with the context that one request really gets."""
-        entries = payload.get("data") if isinstance(payload, dict) else None
-        told = {e["id"]: e for e in entries or () if isinstance(e, dict) and isinstance(e.get("id"), str)}
+        told = {entry["id"]: entry for entry in entries_of(payload, "data")}
         return [_with_facts(model, told.get(model.id, {})) for model in super().parse_models(payload)]
 
     # The engine

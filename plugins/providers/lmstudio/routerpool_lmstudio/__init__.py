@@ -9,15 +9,19 @@ seconds, says how long it stays. It counts as local where its address is one of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import aiohttp
 from attrs import evolve
 
 from routerpool import Model, OpenAIProvider
+from routerpool.providers import NotListedError, entries_of
 
 __all__ = ["LmStudio"]
+
+REFUSED = (401, 403)
+"""The key is not taken, and will not be for another list."""
 
 SENSES: Mapping[str, str] = {"vision": "vision", "trained_for_tool_use": "tools"}
 """LM Studio's words for what a model can do, and ours."""
@@ -30,22 +34,24 @@ class LmStudio(OpenAIProvider):
     refresh_seconds = 60.0
     address_variables = ("LM_STUDIO_API_BASE",)  # by which other programs know its address
 
-    async def discover(self, session: aiohttp.ClientSession) -> Sequence[Model]:
-        """Ask its own list of models; a version that is too old for one is asked for OpenAI's."""
+    async def listing(self, session: aiohttp.ClientSession) -> list[Model]:
+        """Ask its own list of models; a version that is too old for one is asked for OpenAI's.
+
+        One before 0.4 answers to a path that it does not know with a success and an error in it.
+        """
         try:
-            return await super().discover(session)
-        except aiohttp.ClientResponseError as error:
-            if error.status != 404:
+            return await super().listing(session)
+        except (aiohttp.ClientResponseError, NotListedError) as error:
+            if isinstance(error, aiohttp.ClientResponseError) and (error.status in REFUSED or error.status >= 500):
                 raise
         return self.parse_models(await self.get(session, f"{self.base_url}/models"))
 
     def parse_models(self, payload: Any) -> list[Model]:
         """The models of either list, without those that only embed."""
-        entries = payload.get("models") if isinstance(payload, dict) else None
-        if not isinstance(entries, list):
+        if not (isinstance(payload, dict) and isinstance(payload.get("models"), list)):
             return super().parse_models(payload)
-        listed = [entry for entry in entries if isinstance(entry, dict) and entry.get("type") != "embedding"]
-        return [self._parsed(entry) for entry in listed if isinstance(entry.get("key"), str) and entry["key"]]
+        entries = entries_of(payload, "models", name="key")
+        return [self._parsed(entry) for entry in entries if entry.get("type") != "embedding"]
 
     def _parsed(self, entry: Mapping[str, Any]) -> Model:
         model = self.model(entry["key"])

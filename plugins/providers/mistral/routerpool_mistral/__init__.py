@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from attrs import evolve
 
 from routerpool import Model, OpenAIProvider
+from routerpool.providers import entries_of
 
 __all__ = ["Mistral"]
 
@@ -21,9 +22,7 @@ class Mistral(OpenAIProvider):
 
     def parse_models(self, payload: Any) -> list[Model]:
         """The models that chat; what the list says of one fills what the roster leaves open."""
-        entries = payload.get("data") if isinstance(payload, dict) else None
-        entries = entries if isinstance(entries, list) else ()
-        listed = {e["id"]: e for e in entries if isinstance(e, dict) and isinstance(e.get("id"), str)}
+        listed = {entry["id"]: entry for entry in entries_of(payload, "data")}
         models = super().parse_models({"data": list(listed.values())})
         return [
             _filled(model, listed[model.id]) for model in models if _says(listed[model.id], "completion_chat", True)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from routerpool_mistral import Mistral
 
+from routerpool.providers import NotListedError
 from routerpool.testing import ProviderContract, Upstream, Witness, make_router
 from routerpool.testing.answers import sse
 
@@ -148,9 +149,15 @@ def test_the_list_tells_what_a_model_can_do_and_who_does_not_chat() -> None:
     assert (bare.id, bare.context, dict(bare.capabilities)) == ("bare", None, {})
 
 
-@pytest.mark.parametrize("payload", [None, [], {"data": None}, {"data": 3}])
-def test_a_list_that_is_none_has_no_models(payload: Any) -> None:
+@pytest.mark.parametrize("payload", [[], {"data": None}])
+def test_a_list_may_be_empty(payload: Any) -> None:
     assert Mistral().parse_models(payload) == []
+
+
+@pytest.mark.parametrize("payload", [None, {"data": 3}, {}])
+def test_what_is_no_list_is_not_taken_for_an_empty_one(payload: Any) -> None:
+    with pytest.raises(NotListedError):
+        Mistral().parse_models(payload)
 
 
 def test_models_share_a_pool_with_those_of_the_same_kind_only() -> None:

@@ -23,7 +23,7 @@ from yarl import URL
 
 from routerpool import Attempt, ChatRequest, Detected, Level, Model, OpenAIProvider, Probe, Report, hookimpl
 from routerpool.protocols import Reply
-from routerpool.providers import HttpReply, ReadReply, Settings, read_all
+from routerpool.providers import HttpReply, ReadReply, Settings, entries_of, read_all
 from routerpool.wire import parsed, serialised
 from routerpool_ollama.address import address_of, is_loopback
 from routerpool_ollama.native import NativeStream, UntranslatableError, chat_body, completion, refusal
@@ -50,8 +50,6 @@ class Ollama(OpenAIProvider):
 
     def __init__(self, config: OllamaConfig | None = None, *, name: str = "") -> None:
         config = config or OllamaConfig()
-        if config.base_url is not None and URL(config.base_url).path in ("", "/"):
-            config = evolve(config, base_url=f"{config.base_url.rstrip('/')}/v1")
         self._usual = Wishes.of(config)
         told = [model for model in config.models or () if not isinstance(model, str)]
         self._wishes = {model.id: Wishes.of(model).over(self._usual) for model in told}
@@ -120,9 +118,7 @@ class Ollama(OpenAIProvider):
 
     def parse_models(self, payload: Any) -> list[Model]:
         """The models of an `/api/tags` answer, without those that only embed."""
-        entries = payload.get("models") if isinstance(payload, dict) else None
-        pulled = [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
-        return [self._parsed(e) for e in pulled if isinstance(e.get("name"), str) and e["name"] and _chats(e)]
+        return [self._parsed(entry) for entry in entries_of(payload, "models", "data", name="name") if _chats(entry)]
 
     def _parsed(self, entry: Mapping[str, Any]) -> Model:
         name = entry["name"]

@@ -12,6 +12,7 @@ import pytest
 from routerpool_ollama import Ollama, OllamaConfig, address_of
 
 from routerpool import Level, Probe, RequestError
+from routerpool.providers import NotListedError
 from routerpool.testing import Form, ProviderContract, Upstream, make_router, read_forms
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -92,9 +93,15 @@ def test_nothing_is_local_before_ollama_has_said_so() -> None:
     assert [model.local for model in provider.roster()] == [False]
 
 
-@pytest.mark.parametrize("payload", [None, [], {"models": None}, {"models": {"a": 1}}, {"data": []}])
-def test_another_list_of_models_is_an_empty_one(payload: Any) -> None:
+@pytest.mark.parametrize("payload", [[], {"models": None}, {"data": []}])
+def test_a_list_may_be_empty(payload: Any) -> None:
     assert Ollama().parse_models(payload) == []
+
+
+@pytest.mark.parametrize("payload", [None, {"models": {"a": 1}}, {}])
+def test_what_is_no_list_is_not_taken_for_an_empty_one(payload: Any) -> None:
+    with pytest.raises(NotListedError):
+        Ollama().parse_models(payload)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from routerpool import Model, OpenAIProvider
+from routerpool.providers import entries_of
 
 __all__ = ["OllamaCloud"]
 
@@ -34,6 +35,5 @@ class OllamaCloud(OpenAIProvider):
 
     def parse_models(self, payload: Any) -> list[Model]:
         """The models of an `/api/tags` answer; a name with two colons is a variant that cannot be asked for."""
-        entries = payload.get("models") if isinstance(payload, dict) else None
-        names = [e.get("name") for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
-        return [self.model(name) for name in names if isinstance(name, str) and name and name.count(":") < 2]
+        names = [entry["name"] for entry in entries_of(payload, "models", name="name")]
+        return [self.model(name) for name in names if name.count(":") < 2]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from routerpool_ollama_cloud import OllamaCloud
 
+from routerpool.providers import NotListedError
 from routerpool.testing import ProviderContract, Upstream, make_router
 
 KEY = {"OLLAMA_API_KEY": "k"}
@@ -97,9 +98,15 @@ def test_the_list_says_which_of_the_roster_are_left() -> None:
     assert discovered("kimi-k2.6", "glm-5.2", "gpt-oss:120b") == ["gpt-oss:120b", "glm-5.2"]
 
 
-@pytest.mark.parametrize("payload", [None, [], {"models": None}, {"models": {"a": 1}}, {"data": [{"id": "x"}]}])
-def test_another_list_is_an_empty_one(payload: Any) -> None:
+@pytest.mark.parametrize("payload", [[], {"models": None}])
+def test_a_list_may_be_empty(payload: Any) -> None:
     assert OllamaCloud().parse_models(payload) == []
+
+
+@pytest.mark.parametrize("payload", [None, {"models": {"a": 1}}, {"data": [{"id": "x"}]}])
+def test_what_is_no_list_is_not_taken_for_an_empty_one(payload: Any) -> None:
+    with pytest.raises(NotListedError):
+        OllamaCloud().parse_models(payload)
 
 
 def test_the_key_is_a_bearer_and_nothing_else() -> None:

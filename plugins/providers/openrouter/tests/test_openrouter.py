@@ -211,3 +211,11 @@ def test_its_facts_have_a_date_and_a_source() -> None:
     assert data.date
     assert "openrouter.ai" in data.source
     assert data.prices_as == "openrouter"
+
+
+def test_it_is_told_the_applications_name_which_the_user_may_change() -> None:
+    assert OpenRouter().request_headers["X-Title"] == "routerpool"
+    assert OpenRouter().request_headers["HTTP-Referer"]
+    own = OpenRouter(OpenRouter.Config(headers={"x-title": "mine", "HTTP-Referer": "https://mine.example"}))
+    assert own.request_headers.getall("X-Title") == ["mine"]
+    assert own.request_headers.getall("HTTP-Referer") == ["https://mine.example"]

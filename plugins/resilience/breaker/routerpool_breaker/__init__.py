@@ -152,6 +152,11 @@ class Breaker:
         self._failed: WeakValueDictionary[tuple[str, str], ChatRequest] = WeakValueDictionary()
         self._members: dict[int, tuple[Sequence[Candidate], Mapping[str, list[Candidate]]]] = {}
 
+    def take_over(self, older: Breaker) -> None:
+        """Know what was learned before a reload; requests of the generation before go on teaching both."""
+        self._entries, self._benched = older._entries, older._benched
+        self._clock, self._now = older._clock, older._now
+
     # Planning
 
     @hookimpl

@@ -723,3 +723,16 @@ def test_the_reason_of_a_spent_day_says_when_it_ends() -> None:
     house = House()
     house.fail(A, FailureKind.QUOTA_EXHAUSTED, status=429)
     assert house.vetoes()["a/m"].reason == "429 (quota exhausted) until a new day begins, for another 12 h"
+
+
+def test_one_that_takes_over_knows_what_the_one_before_has_learned_and_goes_on_learning_with_it() -> None:
+    house = House()
+    house.fail(A, FailureKind.QUOTA_EXHAUSTED, status=429)
+    house.fail(B, FailureKind.SERVER, times=2)
+    older, house.breaker = house.breaker, Breaker(BreakerConfig(failures=3, jitter=0.0))
+    house.breaker.take_over(older)
+    assert set(house.vetoes()) == {"a/m"}
+    house.fail(B, FailureKind.SERVER)
+    assert set(house.vetoes()) == {"a/m", "b/m"}
+    older.on_failure(house.attempt(C), Failure(kind=FailureKind.FORBIDDEN, message="no", status=403))
+    assert set(house.vetoes()) == {"a/m", "b/m", "c/m"}

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from routerpool.providers import resets
-from routerpool.providers.resets import (
+from routerpool.refusals import resets
+from routerpool.refusals.resets import (
     DEFAULT_SPECS,
     HeaderSpec,
     Reset,
@@ -539,3 +539,91 @@ def test_headers_in_a_body_that_are_no_headers() -> None:
         assert read_reset({}, b'[{"error":{"metadata":{"headers":%b}}}]' % headers, now=NOW) is None
     for value in ([], [[]], {"error": []}, {"error": {"metadata": "headers"}}):
         assert read_reset({}, orjson.dumps([value, {"headers": 1}]), now=NOW) is None
+
+
+# Fields of a body, whatever they are called
+
+SOON = NOW + 170
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"retry_after": 170}},
+        {"error": {"retry_after": "170"}},
+        {"error": {"retryAfter": 170.0}},
+        {"retry_after_seconds": 170},
+        {"error": {"metadata": {"retryAfterMs": 170000}}},
+        {"error": {"retry_after_ms": "170000"}},
+        {"error": {"resets_in_seconds": 170}},
+        {"error": {"resets_at": SOON}},
+        {"error": {"reset_at": int(SOON * 1000)}},
+        {"error": {"resetsAt": datetime.fromtimestamp(SOON, UTC).isoformat()}},
+        {"error": {"next_available_at": SOON}},
+        {"error": {"details": [{"metadata": {"quotaResetDelay": "2m50s"}}]}},
+        {"error": {"details": [{"metadata": {"quotaResetTimeStamp": datetime.fromtimestamp(SOON, UTC).isoformat()}}]}},
+        {"error": {"details": [{"retryDelay": {"seconds": 170}}]}},
+        {"error": {"details": [{"retryDelay": {"seconds": "169", "nanos": 1000000000}}]}},
+        [{"error": {"retry_after": 170}}],
+        {"error": {"wait_seconds": 170}},
+        {"error": {"cooldown_seconds": 170}},
+        {"error": {"retry_in_minutes": 170 / 60}},
+        {"error": {"retry_after": 170, "limits": {"day": {"resets_at": NOW + 9000}}}},  # when to ask goes first
+        {"error": {"retry_after": 170, "reset_after": 20}},
+        {"error": {"limits": [{"resets_in": 20}, {"resets_in": 170}]}},
+    ],
+)
+def test_a_field_of_the_body_tells_the_wait(body: Any) -> None:
+    reset = state(body=body)
+    assert reset.seconds == pytest.approx(170, abs=0.01)
+    assert reset.source.startswith("body:")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"retry_after": None}},
+        {"error": {"retry_after": True, "retry": False, "retries": 170, "retry_count": 170}},
+        {"error": {"retry_after": -5, "resets_at": "soon"}},
+        {"error": {"limits": {"remaining": 4, "reset_in": 170}}},
+        {"error": {"retry_after": {"seconds": True}}},
+        {"a" * 1000: 170, "error": {"message": "no word of it", "context_window": 170, "timeout": 170}},
+        {"error": {"presets": 170, "timeout_seconds": 170, "retry_policy": "170"}},
+    ],
+)
+def test_other_fields_and_other_values_tell_none(body: Any) -> None:
+    assert read_reset({}, orjson.dumps(body), now=NOW) is None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-ratelimit-reset-after": "170"},
+        {"x-ms-retry-after-ms": "170000"},
+        {"retry-after-seconds": "170"},
+        {"x-retry-after-ms": "170000"},
+        {"x-rate-limit-retry-after-seconds": "170"},
+        {"ratelimitbysize-reset": "170", "ratelimitbysize-remaining": "0"},
+        {"x-ratelimitbysize-reset-month": "170", "x-ratelimitbysize-remaining-month": "0"},
+        {"x-ratelimit-reset-input-tokens": "2m50s", "x-ratelimit-remaining-input-tokens": "0"},
+        {"x-ratelimit-reset-images": "170s"},
+        {"x-lab-ratelimit-requests-reset": "170"},
+    ],
+)
+def test_a_header_of_any_name_tells_the_wait(headers: dict[str, str]) -> None:
+    reset = state(*headers.items())
+    assert reset.seconds == pytest.approx(170, abs=0.01)
+    assert not reset.guessed or "remaining" not in str(headers)
+
+
+def test_a_body_of_many_fields_takes_time_in_proportion() -> None:
+    def cost(count: int) -> float:
+        body = orjson.dumps({f"retry_after_{i}": {"resets_at": [{"x": i}]} for i in range(count)})
+        best = 1e9
+        for _ in range(3):
+            began = time.thread_time()
+            read_reset({}, body, now=NOW)
+            best = min(best, time.thread_time() - began)
+        return best
+
+    assert cost(16_000) < 60 * max(cost(1000), 1e-4)

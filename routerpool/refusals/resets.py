@@ -16,8 +16,9 @@ from functools import cache
 from typing import Any, Literal, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import orjson
 from attrs import evolve, field, frozen
+
+from routerpool.refusals.fields import document_of, is_reset, retry_unit, waits_in
 
 __all__ = [
     "DEFAULT_SPECS",
@@ -41,7 +42,7 @@ _DAY = 86400.0
 _VALUE_CHARS = 64  # no date, number or duration that means something is longer
 _HEADER_CHARS = 1024  # a header may be a list
 _TEXT_BYTES = 32 * 1024  # an error says what it is at its beginning
-_JSON_BYTES = 1024 * 1024
+_EPOCH = 1e9  # a number above it is a point in time, whatever unit its field's name has
 _CLOCKS_AGREE = 2.0  # a Date header is cut to whole seconds and some milliseconds old
 
 _UNITS: Mapping[str, float] = {
@@ -154,11 +155,7 @@ def _default_specs() -> Iterator[HeaderSpec]:
 DEFAULT_SPECS: Sequence[HeaderSpec] = tuple(_default_specs())
 """The spellings in common use. A provider that says more (its windows, a kind of its own) brings its own specs."""
 
-_RETRY_SPECS = (
-    HeaderSpec("retry-after"),
-    HeaderSpec("retry-after-ms", TimeFormat.MILLISECONDS),
-    HeaderSpec("x-retry-after"),
-)
+_RETRY = "retry-after"
 _LEFT_BY_WORD: Mapping[str, float] = {"rejected": 0.0, "allowed": 1.0, "allowed_warning": 1.0}
 
 
@@ -283,7 +280,7 @@ def read_reset(
     states = list(_states(fields, body, specs, now, dates[0] if dates else None))
     if not states:
         return None
-    asked = states[0] if states[0].source in {spec.name for spec in _RETRY_SPECS} else None
+    asked = states[0] if retry_unit(states[0].source) is not None else None
     reset = asked or next((state for state in states if state.seconds > 0), states[0])
     return evolve(reset, seconds=cap, capped=True) if reset.seconds > cap else reset
 
@@ -309,14 +306,23 @@ def _states(
     fields: _Fields, body: bytes, specs: Sequence[HeaderSpec], now: float, date: float | None
 ) -> Iterator[Reset]:
     """All that an answer states, the most telling first."""
-    for spec in _RETRY_SPECS:
-        if reset := _longest(fields, spec, now, date):
-            yield reset
-    windows = list(_windows(fields, specs, now, date))
+    for name in sorted(fields, key=lambda name: (name != _RETRY, len(name))):
+        if (unit := retry_unit(name)) is not None:
+            kind = TimeFormat.MILLISECONDS if unit < 1 else TimeFormat.AUTO
+            if reset := _longest(fields, HeaderSpec(name, kind), now, date):
+                yield reset
+    named = {spec.name for spec in specs}
+    others = [HeaderSpec(name, remaining=_counter(name)) for name in fields if name not in named and is_reset(name)]
+    windows = list(_windows(fields, (*specs, *others), now, date))
     yield from sorted((reset for left, reset in windows if left is not None and left <= 0), key=_wait_of, reverse=True)
     yield from sorted((evolve(reset, guessed=True) for left, reset in windows if left is None), key=_wait_of)
     yield from _body_states(body, specs, now, date)
     yield from sorted((evolve(reset, guessed=True) for left, reset in windows if left and left > 0), key=_wait_of)
+
+
+def _counter(reset: str) -> str:
+    """The header that counts what is left in the window whose end this one tells."""
+    return re.sub(r"-reset(?:-(?:after|at|in|ms))?(?=-|$)", "-remaining", reset)
 
 
 def _wait_of(reset: Reset) -> float:
@@ -365,20 +371,28 @@ def _body_states(body: bytes, specs: Sequence[HeaderSpec], now: float, date: flo
         yield Reset(seconds=wait, kind=TimeFormat.FLOAT_SECONDS, source="body:QuotaFailure", window="day")
     if (info := _find_retry_delay(text)) and (read := parse(info[1], TimeFormat.DURATION_GO, now=now)):
         yield Reset(seconds=read[0], kind=read[1], source="body:RetryInfo")
-    if repeated := _repeated_headers(body):
+    document = document_of(body)
+    yield from _told_by_fields(document, now, date)
+    if repeated := _repeated_headers(document):
         yield from (evolve(reset, source=f"body:{reset.source}") for reset in _states(repeated, b"", specs, now, date))
     if (phrase := _find_phrase(text)) and (read := parse(phrase[1], now=now, server_date=date)):
         yield Reset(seconds=read[0], kind=read[1], source="body:text")
 
 
-def _repeated_headers(body: bytes) -> _Fields:
+def _told_by_fields(document: Any, now: float, date: float | None) -> Iterator[Reset]:
+    """What the fields of a body tell: when to ask again before when a window ends, of each the longest."""
+    found = []
+    for told in waits_in(document):
+        if told.scale is not None and _is_number(told.text) and float(told.text) < _EPOCH:
+            found.append((told.retry, float(told.text) * told.scale, TimeFormat.FLOAT_SECONDS, told.name))
+        elif read := parse(told.text, now=now, server_date=date):
+            found.append((told.retry, *read, told.name))
+    for retry, seconds, kind, name in sorted(found, key=lambda told: told[:2], reverse=True):
+        yield Reset(seconds=seconds, kind=kind, source=f"body:{_RETRY if retry else name}")
+
+
+def _repeated_headers(value: Any) -> _Fields:
     """`error.metadata.headers`, where a gateway repeats the headers of the provider behind it."""
-    if b'"headers"' not in body or len(body) > _JSON_BYTES:
-        return {}
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
     if isinstance(value, list) and value:
         value = value[0]
     for key in ("error", "metadata", "headers"):
