@@ -48,7 +48,7 @@ _HOST: Final = Pattern(
     "the name of a host alone, such as llm.example.org, without https://, port and path",
 )
 _ORIGIN: Final = Pattern(
-    r"\*|[a-z][a-z0-9+.-]*://[^/\sA-Z*?#@]+",
+    r"\*|null|[a-z][a-z0-9+.-]*://[^/\sA-Z*?#@]+",
     "an origin as browsers send it, such as https://app.example: in small letters, with no slash or path at its end",
 )
 _HASH: Final = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")

@@ -21,7 +21,7 @@ class Refusals:
     """Counts by candidate and kind. Of what a provider answers, status, kind and wait are told, and never its words."""
 
     def __init__(self) -> None:
-        self.counts: dict[str, dict[FailureKind, int]] = {}
+        self.counts: dict[str, dict[str, int]] = {}
 
     def note(self, candidate: Candidate, failure: Failure) -> None:
         """Count a failed attempt, and tell the first of its kind."""
@@ -30,9 +30,9 @@ class Refusals:
             return
         if candidate.key not in self.counts and len(self.counts) >= MOST:
             self.counts.clear()
-        counts = self.counts.setdefault(candidate.key, {})
-        counts[failure.kind] = counts.get(failure.kind, 0) + 1
-        if counts[failure.kind] == 1:
+        counts, kind = self.counts.setdefault(candidate.key, {}), failure.kind.value
+        counts[kind] = counts.get(kind, 0) + 1
+        if counts[kind] == 1:
             log.warning("%s %s · said once, then counted", candidate.key, _said(failure))
 
     def answered(self, candidate: Candidate) -> None:

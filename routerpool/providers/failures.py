@@ -277,7 +277,7 @@ def _said(status: int, body: bytes) -> Said:
 
 def _kind(said: Said) -> FailureKind:
     """What a status means by itself. All that speaks neither of the request nor of the key is trouble that may pass."""
-    if said.status in MAY_BE_TOO_LONG and says_too_long(said.words):
+    if not said.page and said.status in MAY_BE_TOO_LONG and says_too_long(said.words):
         return FailureKind.TOO_LARGE
     if not said.told:
         if said.status == 413 or (said.status in CALLER_STATUSES and not said.page):

@@ -11,6 +11,7 @@ from routerpool import RequestError
 from routerpool.engine.refusals import MOST, Refusals
 from routerpool.testing import Upstream, make_router
 from routerpool.types import Candidate, Failure, FailureKind, Model
+from routerpool.wire.json import dumps
 
 LAB = Candidate(provider="lab", model=Model(id="m"))
 
@@ -24,7 +25,8 @@ def test_the_first_of_a_kind_is_told_with_its_wait_and_the_rest_is_counted(caplo
     for _ in range(5):
         refusals.note(LAB, failure(retry_after=7.7, source="retry-after"))
     assert caplog.messages == ["lab/m rate_limited, 429: wait 7.7 s by retry-after · said once, then counted"]
-    assert refusals.counts == {"lab/m": {FailureKind.RATE_LIMITED: 5}}
+    assert refusals.counts == {"lab/m": {"rate_limited": 5}}
+    assert dumps(refusals.counts)  # it stands in status
 
 
 def test_another_kind_is_told_too(caplog: pytest.LogCaptureFixture) -> None:
