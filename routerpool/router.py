@@ -18,7 +18,6 @@ from routerpool.engine.admission import Admission
 from routerpool.engine.exchange import Exchange
 from routerpool.engine.handover import AttemptReport, AttemptResult, Handover, Handovers, HostsExchange
 from routerpool.engine.journey import Journey, Services
-from routerpool.engine.overview import Overview
 from routerpool.engine.record import Recorder
 from routerpool.engine.run import Run
 from routerpool.engine.sinks import EventSink, PlainSink, Sink, parsed_error
@@ -27,6 +26,7 @@ from routerpool.hooks.calling import Hooks
 from routerpool.hooks.declarations import bind_providers, declared_hints, unheeded_hints, with_settings
 from routerpool.hooks.detection import zero_config
 from routerpool.hooks.loading import Instance, make
+from routerpool.overview import Overview
 from routerpool.planning.catalog import Catalog
 from routerpool.planning.explanation import explain
 from routerpool.planning.plan import Planner
@@ -52,10 +52,6 @@ log = logging.getLogger("routerpool")
 
 FIRST_LOOK_SECONDS = 0.5
 """How long a start waits for the providers' lists of models; what comes later joins the catalog then."""
-
-REFRESH_SECONDS, SOONEST_SECONDS = 5.0, 0.2
-"""How often, at least and at most, we look whose turn it is to be asked for its models."""
-
 
 Attempts = Callable[[Journey, Attempt], Exchange]
 """What makes the exchange of one attempt with its candidate."""
@@ -157,8 +153,8 @@ class Router:
             self._session = await stack.enter_async_context(open_session(self.config.limits.connect_seconds))
             stack.push_async_callback(self.store.close)
             await stack.enter_async_context(self.hooks.lifespan(self))
-            first = asyncio.ensure_future(self._first_look())
-            watch = asyncio.ensure_future(self._keep_catalog(first))
+            first = asyncio.ensure_future(self.rosters.first(self.session, asking=self.lists))
+            watch = asyncio.ensure_future(self.rosters.follow(first, self.session, asking=self.lists))
             stack.push_async_callback(_ended, watch)
             stack.push_async_callback(self.services.recorder.drain)
             stack.push_async_callback(self.handovers.idle)
@@ -175,19 +171,6 @@ class Router:
         """End the requests under way: streams with an error event, the others with 503."""
         for journey in tuple(self.services.journeys):
             journey.deadline.leave("shutting_down")
-
-    async def _keep_catalog(self, first: asyncio.Future[None]) -> None:
-        await first
-        while self.lists:
-            await self.rosters.keep()
-            await asyncio.sleep(min(max(self.catalog.next_turn(), SOONEST_SECONDS), REFRESH_SECONDS))
-            await self.catalog.refresh(self.session)
-
-    async def _first_look(self) -> None:
-        if self.lists:
-            await self.catalog.refresh(self.session, all_of_them=True)
-        else:
-            await self.rosters.recall()
 
     # What it does
 

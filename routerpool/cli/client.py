@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from attrs import evolve, frozen
 
-from routerpool.cli import terminal
 from routerpool.errors import RouterpoolError
+from routerpool.terminal import tables
 
 if TYPE_CHECKING:
     import aiohttp
@@ -214,7 +214,7 @@ async def _document(response: aiohttp.ClientResponse, base: str) -> Any:
 def _refusal(error: Mapping[str, Any]) -> ClientError:
     code = error.get("code")
     cure = "; put one into ROUTERPOOL_API_KEY" if code in ("missing_api_key", "invalid_api_key", "admin_only") else ""
-    return ClientError(terminal.printable(f"{code or 'error'}: {error.get('message')}{cure}"))
+    return ClientError(tables.printable(f"{code or 'error'}: {error.get('message')}{cure}"))
 
 
 @asynccontextmanager
@@ -235,15 +235,15 @@ async def connected(target: Target) -> AsyncIterator[Connection]:
         return
     router, notes = target.router(private=True)
     if notes:
-        click.echo(terminal.printable("routerpool: no configuration file; " + "; ".join(notes)), err=True)
+        click.echo(tables.printable("routerpool: no configuration file; " + "; ".join(notes)), err=True)
     if router.config.path is not None and target.config is None and not target.quiet:
-        click.echo(terminal.printable(f"routerpool: the configuration is {router.config.path}"), err=True)
+        click.echo(tables.printable(f"routerpool: the configuration is {router.config.path}"), err=True)
     async with (
         _momentary(router) as (connector, base),
         aiohttp.ClientSession(timeout=timeout, connector=connector) as session,
     ):
         if not target.refresh and (age := told(router.rosters.ages, router.rosters.unlisted())):
-            click.echo(terminal.printable(f"routerpool: {age}"), err=True)
+            click.echo(tables.printable(f"routerpool: {age}"), err=True)
         yield Connection(session, base, {})
 
 
@@ -291,7 +291,7 @@ async def _fetched(target: Target, path: str, body: Any = None) -> Any:
 @json_option
 def models_command(target: Target, as_json: bool) -> None:
     """List every candidate: provider and model."""
-    show(_ask(_fetched(target, "/v1/router/models")), as_json, terminal.models)
+    show(_ask(_fetched(target, "/v1/router/models")), as_json, tables.models)
 
 
 @click.command("profiles")
@@ -299,7 +299,7 @@ def models_command(target: Target, as_json: bool) -> None:
 @json_option
 def profiles_command(target: Target, as_json: bool) -> None:
     """List the ways to choose; `*` marks the default."""
-    show(_ask(_fetched(target, "/v1/router/profiles")), as_json, terminal.profiles)
+    show(_ask(_fetched(target, "/v1/router/profiles")), as_json, tables.profiles)
 
 
 @click.command("status")
@@ -307,7 +307,7 @@ def profiles_command(target: Target, as_json: bool) -> None:
 @json_option
 def status_command(target: Target, as_json: bool) -> None:
     """Show how things stand; with --url in the server that runs there."""
-    show(_ask(_fetched(target, "/v1/router/status")), as_json, terminal.status)
+    show(_ask(_fetched(target, "/v1/router/status")), as_json, tables.status)
 
 
 @click.command("explain")
@@ -334,7 +334,7 @@ def explain_command(
     show(
         _ask(_fetched(target, "/v1/router/explain", _hinted(body, model, privacy, profile))),
         as_json,
-        terminal.explained,
+        tables.explained,
     )
 
 
@@ -405,10 +405,10 @@ async def _stream(target: Target, body: dict[str, Any]) -> None:
             for choice in event.get("choices") or ():
                 text = (choice.get("delta") or {}).get("content")
                 if text:
-                    click.echo(terminal.printable(text) if sys.stdout.isatty() else text, nl=False)
+                    click.echo(tables.printable(text) if sys.stdout.isatty() else text, nl=False)
         click.echo()
         seconds = f"{perf_counter() - started:.1f} s"
-        click.echo(f"— {terminal.tried(response.headers)} · {terminal.usage(tokens)} · {seconds}", err=True)
+        click.echo(f"— {tables.tried(response.headers)} · {tables.usage(tokens)} · {seconds}", err=True)
 
 
 async def events(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:

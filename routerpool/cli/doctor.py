@@ -18,7 +18,7 @@ from yarl import URL
 from routerpool.cli.client import ClientError, Target, connected
 from routerpool.cli.preflight import left_off, preflight
 from routerpool.config.sections import ServerConfig
-from routerpool.engine.overview import unprotected
+from routerpool.overview import unprotected
 from routerpool.protocols import Provider
 from routerpool.providers.failures import failure_of_exception
 from routerpool.providers.openai import OpenAIProvider

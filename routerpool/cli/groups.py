@@ -14,9 +14,9 @@ from typing import Any
 
 import click
 
-from routerpool.cli import terminal
 from routerpool.cli.client import Target
 from routerpool.errors import ConfigError, PluginError, RouterpoolError, nearest
+from routerpool.terminal import tables
 
 __all__ = ["Commands", "Failed", "Root"]
 
@@ -32,7 +32,7 @@ class Failed(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Print it to stderr."""
-        click.echo(self.prefix + terminal.printable(self.message), err=True)
+        click.echo(self.prefix + tables.printable(self.message), err=True)
 
 
 class Misconfigured(Failed):

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from routerpool.config.sections import Config
 from routerpool.errors import ConfigError
 from routerpool.hooks.loading import Installed, installed
+from routerpool.process.standalone import ListenError, bind, certificate, check_exposure
+from routerpool.process.workers import check_shareable
 from routerpool.providers.openai import OpenAIProvider
 from routerpool.router import Router
-from routerpool.server.standalone import ListenError, bind, certificate, check_exposure
-from routerpool.server.workers import check_shareable
 from routerpool.store import StoreError
 from routerpool.types import Level, Report
 

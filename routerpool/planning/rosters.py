@@ -6,6 +6,7 @@ changed since, it is not used.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import time
@@ -21,11 +22,15 @@ from routerpool.types import Model
 from routerpool.wire.json import dumps, loads
 
 if TYPE_CHECKING:
+    import aiohttp
     from sqlalchemy import Connection, MetaData, Table
 
 __all__ = ["Rosters"]
 
 log = logging.getLogger("routerpool.catalog")
+
+REFRESH_SECONDS, SOONEST_SECONDS = 5.0, 0.2
+"""How often, at least and at most, we look whose turn it is to be asked for its models."""
 
 
 class Rosters:
@@ -36,6 +41,21 @@ class Rosters:
         self._catalog = catalog
         self._kept: dict[str, float] = {}
         self.ages: dict[str, float] = {}
+
+    async def first(self, session: aiohttp.ClientSession, *, asking: bool) -> None:
+        """Ask every provider for its models, or (not `asking`) recall what they listed last."""
+        if asking:
+            await self._catalog.refresh(session, all_of_them=True)
+        else:
+            await self.recall()
+
+    async def follow(self, first: asyncio.Future[None], session: aiohttp.ClientSession, *, asking: bool) -> None:
+        """From the first look on: keep what was listed, and ask whoever's turn it is; for ever."""
+        await first
+        while asking:
+            await self.keep()
+            await asyncio.sleep(min(max(self._catalog.next_turn(), SOONEST_SECONDS), REFRESH_SECONDS))
+            await self._catalog.refresh(session)
 
     async def keep(self) -> None:
         """Write down the lists that have come since the last call; a store that fails costs nothing but them."""

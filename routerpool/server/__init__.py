@@ -1,11 +1,10 @@
-"""HTTP: who may call, the routes, and the server as a process.
+"""HTTP: who may call, the routes, and a router's life behind them.
 
 In: requests over a socket. Out: the engine's answers and errors as responses, in OpenAI's form.
 
 `access` says who may call, `app` holds the routes and `life` the router behind them, with its reloads and its end;
 `responses` reads bodies and writes answers, `doors` in other dialects, `plugin_routes` and `switches` are about
-plugins, `guide` and `decisions` serve hosts that forward requests themselves, `standalone` and `workers` are the
-process.
+plugins, `guide` and `decisions` serve hosts that forward requests themselves.
 """
 
 from routerpool.server.app import Server, create_app, setup

@@ -21,9 +21,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from routerpool import __version__
-from routerpool.cli import terminal
 from routerpool.cli.client import models_command
 from routerpool.cli.commands import cli
+from routerpool.terminal import tables
 
 from ..support.replies import replies
 from ..support.shelf import Shelf
@@ -626,8 +626,8 @@ def test_doctor_asks_loopback_and_tells_a_refused_key() -> None:
 
 
 def test_what_models_say_cannot_steer_the_terminal() -> None:
-    assert terminal.printable("a\x1b[2Jb\x07\u202ec\n\td") == "a[2Jbc\n\td"
-    assert list(terminal.table([("a\x1b", None), ("long", 1)])) == ["a", "long  1"]
+    assert tables.printable("a\x1b[2Jb\x07\u202ec\n\td") == "a[2Jbc\n\td"
+    assert list(tables.table([("a\x1b", None), ("long", 1)])) == ["a", "long  1"]
 
 
 def test_a_plan_reads_as_in_the_design() -> None:
@@ -657,7 +657,7 @@ def test_a_plan_reads_as_in_the_design() -> None:
         ],
         "vetoes": [{"candidate": "mistral/codestral", "code": "no_key", "reason": "MISTRAL_API_KEY is not set"}],
     }
-    assert list(terminal.explained(plan)) == [
+    assert list(tables.explained(plan)) == [
         "auto · code_review (0.81) · ~14 tokens · public",
         "  1  groq/gpt-oss-120b  0.93  free_first 1.00 ×10 (free 1.00) · perf 0.71 ×1 · free",
         "  2  openai/nano        0.06  about $0.0004",

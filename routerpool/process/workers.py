@@ -25,8 +25,8 @@ from attrs import define, field
 
 from routerpool.errors import ConfigError, Problem, RouterpoolError
 from routerpool.hooks.isolation import locate
+from routerpool.process.standalone import WorkerControl, bind, check_exposure, serve_socket, url_of
 from routerpool.router import Router
-from routerpool.server.standalone import WorkerControl, bind, check_exposure, serve_socket, url_of
 
 __all__ = ["Supervisor", "check_shareable", "supervise"]
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 import orjson
 
-from routerpool.cli.terminal import printable
-from routerpool.cli.units import UNKNOWN, amount, duration, middle, money
 from routerpool.hookspecs import hookimpl
+from routerpool.terminal.tables import printable
+from routerpool.terminal.units import UNKNOWN, amount, duration, middle, money
 from routerpool.types import Candidate, Outcome, Privacy, Tier, UsageRecord
 
 if TYPE_CHECKING:

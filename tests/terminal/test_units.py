@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routerpool.cli.units import amount, duration, middle, money
+from routerpool.terminal.units import amount, duration, middle, money
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from attrs import define, evolve
 
 from routerpool.config.sections import ApiKey, ServerConfig
 from routerpool.errors import ConfigError
-from routerpool.server.standalone import check_exposure
+from routerpool.process.standalone import check_exposure
 from routerpool.testing.upstream import Upstream
 
 from ..support.house import CHAT, events, until

@@ -25,7 +25,7 @@ from aiohttp.test_utils import TestServer
 from attrs import define, field
 
 from routerpool import ConfigError, Router, create_app
-from routerpool.server.workers import check_shareable
+from routerpool.process.workers import check_shareable
 
 BODY: dict[str, Any] = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}
 BOTH = {"1 of 2", "2 of 2"}
@@ -132,7 +132,7 @@ def _workers(decisions: list[Any]) -> set[str]:
 
 IMPATIENT = """
 from routerpool.__main__ import main
-from routerpool.server import standalone, workers
+from routerpool.process import standalone, workers
 standalone.BEAT_SECONDS, workers.SILENT_SECONDS = 0.05, 2.0
 main()
 """

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from routerpool.cli.console import HEAD_EVERY, Console, colours
+from routerpool.terminal.console import HEAD_EVERY, Console, colours
 from routerpool.types import Candidate, Model, Outcome, Prices, Privacy, Tier, Usage, UsageRecord
 
 RECORD = UsageRecord(

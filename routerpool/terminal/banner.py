@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from routerpool.cli.terminal import printable
+from routerpool.terminal.tables import printable
 
 __all__ = ["banner"]
 

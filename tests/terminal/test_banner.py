@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from routerpool.cli.banner import banner
+from routerpool.terminal.banner import banner
 
 URL = "http://127.0.0.1:4545"
 
