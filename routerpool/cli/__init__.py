@@ -3,8 +3,8 @@
 In: arguments. Out: text for people, or JSON with `--json`, and an exit code.
 
 `commands` are the core's own, `groups` lets plugins add theirs and `additions` finds these, `client` are those that ask
-a server or a router of the moment, `serve` is the server itself, `doctor` says what is missing, `preflight` what serving
-needs, and `init` writes a configuration. What people see of all that is made in the room `terminal`.
+a server or a router of the moment, `serve` is the server itself, `doctor` says what is missing, `preflight` what
+serving needs, and `init` writes a configuration. What people see of all that is made in the room `terminal`.
 """
 
 from routerpool.cli.client import Target, config_options, events, json_option
