@@ -1,10 +1,10 @@
-"""Fit the weights of routerpool.wire.tokens to o200k, and show what they are worth on texts they have not seen.
+"""Fit the weights of routerpool.planning.tokens to o200k, and show what they are worth on texts they have not seen.
 
     uv run --with rs-bpe --with numpy python contrib/benchmarks/tokens.py FOLDER ...
 
 Reads what is text in the folders (sources, documents, JSON, logs, gettext catalogs), never writes, and prints the
 error by kind of text, the error on long requests that are sampled, the time an estimate takes, and the weights to
-put into routerpool/wire/tokens.py. Half of the files, chosen by a hash of the path, is only ever used to test.
+put into routerpool/planning/tokens.py. Half of the files, chosen by a hash of the path, is only ever used to test.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from routerpool.wire.tokens import MESSAGE_TOKENS, WEIGHTS, WHOLE, count_classes, estimate_tokens
+from routerpool.planning.tokens import MESSAGE_TOKENS, WEIGHTS, WHOLE, count_classes, estimate_tokens
 
 KINDS = {
     ".py": "python",
@@ -172,7 +172,7 @@ def show_errors(pieces: list[Piece], weights: dict[str, float]) -> None:
 
 
 def show_sampling(pieces: list[Piece], length: int = 200_000) -> None:
-    """Long requests, mixed of all kinds and of one kind, with the weights that routerpool.wire.tokens has now."""
+    """Long requests, mixed of all kinds and of one kind, with the weights that routerpool.planning.tokens has now."""
     chance = random.Random(1)
     by_kind: dict[str, list[Piece]] = defaultdict(list)
     for piece in pieces:
@@ -187,7 +187,7 @@ def show_sampling(pieces: list[Piece], length: int = 200_000) -> None:
             total = sum(piece.tokens for piece in chosen)
             guess -= MESSAGE_TOKENS * len(chosen)
             rows[f"{length // 1000} KB of {kind}"].append((total, guess, sum(len(piece.text) for piece in chosen)))
-    table("sampled, as routerpool.wire.tokens is", rows)
+    table("sampled, as routerpool.planning.tokens is", rows)
 
 
 def show_times(pieces: list[Piece]) -> None:

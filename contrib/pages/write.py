@@ -1,9 +1,9 @@
 """Writes all that is made of the code: `python contrib/pages/write.py [--check]`.
 
 The pages under `contrib/docs/`: one for each hook and their index, the values that cross hooks, all plugins with their
-options, the providers, the configuration, the commands, and HTTP. In the README: the list of plugins and the picture
-of the rooms. On the safety page: the table of attacks. The other pages are written by hand. With `--check` nothing is
-written; what is not as the code says is named, and the exit code is 1.
+options, the providers, the configuration, the commands, HTTP, and what is tolerated. In the README: the list of plugins
+and the picture of the rooms. On the safety page: the table of attacks. The other pages are written by hand. With
+`--check` nothing is written; what is not as the code says is named, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from hooks import hook_pages
 from rooms import picture
 from routes import http_page
 from sections import configuration_page
+from tolerances import compatibility_page
 from values import values_page
 
 from plugins import listed, plugins_page, providers_page
@@ -38,6 +39,7 @@ def made() -> Iterator[tuple[Path, str]]:
     yield DOCS / "configuration.md", configuration_page()
     yield DOCS / "commands.md", commands_page()
     yield DOCS / "http.md", http_page()
+    yield DOCS / "compatibility.md", compatibility_page()
     yield SAFETY, put(SAFETY.read_text(), "attacks", attacks())
     yield README, put(put(README.read_text(), "plugins", listed()), "rooms", picture())
 

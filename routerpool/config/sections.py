@@ -209,7 +209,7 @@ class LimitsConfig:
     queue_seconds: Seconds = field(default=30.0, metadata={"help": "How long a request may wait for a slot"})
     request_bytes: Bytes = field(default=Size(32 * MIB), metadata={"help": "The largest body of a request"})
     upstream_bytes: Bytes = field(default=Size(32 * MIB), metadata={"help": "The largest plain answer of a provider"})
-    event_bytes: Bytes = field(default=Size(MIB), metadata={"help": "The largest single event of a stream"})
+    event_bytes: Bytes = field(default=Size(32 * MIB), metadata={"help": "The largest single event of a stream"})
 
 
 @frozen(kw_only=True)

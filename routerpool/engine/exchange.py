@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import aiohttp
 from attrs import evolve
 
-from routerpool.engine.deadline import DeadlinePassed
+from routerpool.engine.deadline import Deadline, DeadlinePassed
 from routerpool.engine.journey import GONE, Journey
 from routerpool.engine.limits import limit_words, plain_limit, streams_limit
 from routerpool.engine.rewriting import Disclosure, Rewriting
@@ -18,13 +20,16 @@ from routerpool.hooks.isolation import locate
 from routerpool.privacy.guard import may_see
 from routerpool.protocols import Provider, Reply, Rewriter
 from routerpool.providers.failures import failure_of_exception
-from routerpool.providers.replies import read_all
+from routerpool.providers.forms import Form, form_of, unwrapped
+from routerpool.providers.replies import ReadReply, begun, read_all
 from routerpool.types import Answer, Attempt, ChatRequest, Failure, FailureKind, Opening, Outcome, Usage
 from routerpool.wire.answers import answer_of, whole_opening
+from routerpool.wire.bodies import fold, unfold
 from routerpool.wire.errors import read_error
-from routerpool.wire.json import off_loop, parsed
+from routerpool.wire.json import dumps, off_loop, parsed
 from routerpool.wire.mask import Mask
-from routerpool.wire.stream import State, Stream
+from routerpool.wire.sse import DONE
+from routerpool.wire.stream import MAY_BE_EMPTY, State, Stream
 from routerpool.wire.usage import read_usage
 
 __all__ = ["CLIENT_LEFT", "Exchange"]
@@ -33,10 +38,36 @@ log = logging.getLogger("routerpool.exchange")
 
 ERROR_BODY_BYTES = 1 << 20
 
+FINISHED_SECONDS = 2.0
+"""How long after its last finish reason a stream may go on: a usage chunk and the terminal marker follow at once."""
+
+TOKEN_CHARACTERS, SOME_CHARACTERS = 128, 4096
+"""The longest token of the vocabularies in use is 128 blanks. Beyond as many for each token of the cap, and some, an
+answer is one that does not stop by itself."""
+
 FEW_TOKENS = 16
 """An answer capped at this many tokens or fewer may well be empty."""
 
 CLIENT_LEFT = ("client_gone", "client_slow")
+
+
+class AfterFinish:
+    """Reads what may still come behind the finish reasons: usage, the marker. Silence and a cut are as good an end."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+        self._until: float | None = None
+
+    async def read(self, read: Callable[[], Awaitable[bytes]]) -> bytes:
+        """The next bytes; b"" where none come in time."""
+        if self._until is None:
+            self._until = asyncio.get_running_loop().time() + FINISHED_SECONDS
+            self._deadline.set(FINISHED_SECONDS + 1.0, "idle")
+        try:
+            async with asyncio.timeout_at(self._until):
+                return await read()
+        except (aiohttp.ClientError, OSError, ValueError):  # TimeoutError is an OSError
+            return b""
 
 
 class Exchange:
@@ -110,18 +141,31 @@ class Exchange:
             return self.provider.failure(upstream.status, upstream.headers, body)
         if not self.attempt.request.stream:
             return await self.plain(upstream)
-        content_type = upstream.headers.get("Content-Type", "")
-        if "html" in content_type or "json" in content_type:
-            body = await read_all(upstream, ERROR_BODY_BYTES)
-            if await _holds_error(body):
-                return self.provider.failure(upstream.status, upstream.headers, body)
-            return self._no_answer(f"answered a stream with {content_type[:40]}")
-        return await self._streamed(upstream)
+        head, events = await begun(upstream)
+        return await (self._streamed(upstream, head) if events else self._whole(upstream, head))
+
+    async def _whole(self, upstream: Reply, head: bytes) -> Failure | None:
+        """Pass on a plain answer as the stream that was asked for; where it is no answer, say what it is."""
+        limit = self.limits.upstream_bytes if head[:1] == b"{" else ERROR_BODY_BYTES
+        body = head + await read_all(upstream, limit - len(head))
+        try:
+            document = await parsed(body)
+        except ValueError:
+            document = None
+        if read_error(document) is not None:
+            return self.provider.failure(upstream.status, upstream.headers, body)
+        if answer_of(document) is None:
+            return self._no_answer(f"answered a stream with {upstream.headers.get('Content-Type', 'no type')[:40]}")
+        return await self._streamed(ReadReply(upstream.status, upstream.headers, b""), unfold(document) + DONE)
 
     async def plain(self, upstream: Reply) -> Failure | None:
         """Pass on a plain answer."""
         journey = self.journey
         body = await read_all(upstream, self.limits.upstream_bytes)
+        if body[:1] != b"{":  # else it is what it should be
+            body = unwrapped(body)
+            if form_of(body) is Form.EVENTS:
+                body = await off_loop(_folded, body)
         mask: Mask | None = getattr(self.provider, "mask", None)
         if mask is not None and mask.key in body:
             body = mask.without(body)
@@ -132,9 +176,10 @@ class Exchange:
         said = answer_of(document)
         if read_error(document) is not None:
             return self.provider.failure(upstream.status, upstream.headers, body)
-        if said is None:
-            return self._no_answer("answered with no chat completion")
-        if not (said.meaningful or self._may_be_empty() or said.finish_reason in ("length", "content_filter")):
+        if said is None or said.finish_reason == "":
+            return self._no_answer("answered with no chat completion, or with one that has an empty finish reason")
+        may_be_empty = said.finish_reason in MAY_BE_EMPTY or _may_be_empty(self.attempt.request.params)
+        if not (said.meaningful or may_be_empty):
             return self._no_answer("answered with nothing", FailureKind.EMPTY)
         if self.hooks.impls["judge"] or said.tool_calls:  # else nobody looks at it
             failure = await self._judge(whole_opening(said, document))
@@ -151,26 +196,30 @@ class Exchange:
         )
         return None
 
-    async def _streamed(self, upstream: Reply) -> Failure | None:
+    async def _streamed(self, upstream: Reply, data: bytes) -> Failure | None:
+        """Pass on a stream whose first bytes are `data`."""
         journey = self.journey
         options = self.attempt.request.params.get("stream_options") or {}
         journey.stream = stream = Stream(
             self.provider.name,
             lambda data: self.provider.failure(upstream.status, upstream.headers, data),
             strip_usage=not options.get("include_usage"),
-            may_be_empty=self._may_be_empty(),
+            may_be_empty=_may_be_empty(self.attempt.request.params),
             limit=self.limits.event_bytes,
-            hold_limit=self.limits.upstream_bytes if journey.profile.buffer else 4 * self.limits.event_bytes,
-            most_events=self._most_events(),
+            hold_limit=max(self.limits.upstream_bytes, self.limits.event_bytes),
+            most_text=_most_text(self.attempt.request.params),
+            choices=_choices(self.attempt.request.params),
             mask=getattr(self.provider, "mask", None),
         )
-        ended = False
-        while not ended and (stream.state is State.HELD or (journey.profile.buffer and not stream.over)):
-            data = await upstream.chunk()
+        self.late = AfterFinish(self.deadline)
+        while True:
             stream.feed(data)
             ended = not data or stream.ended
             if ended:
                 stream.end()
+            if ended or not (stream.state is State.HELD or (journey.profile.buffer and not stream.over)):
+                break
+            data = await (self.late.read(upstream.chunk) if stream.finished else upstream.chunk())
         if stream.over:
             return stream.failure
         if self.hooks.impls["judge"] or "tools" in self.attempt.features.needs:  # else nobody looks at what came
@@ -210,7 +259,7 @@ class Exchange:
                 deadline.why, out = "idle", b""
             if ended or stream.state is not State.OPEN:
                 return out
-            data = b"" if stream.ended else await read()
+            data = b"" if stream.ended else await (self.late.read(read) if stream.finished else read())
             if data:
                 out = stream.feed(data)
                 if stream.progress:  # comments and empty chunks are no progress: a stall behind them still shows
@@ -272,23 +321,27 @@ class Exchange:
             await self.hooks.collect("on_success", self.attempt, usage)
         await self.journey.record()
 
-    def _cap(self) -> int | None:
-        params = self.attempt.request.params
-        cap = params.get("max_completion_tokens") or params.get("max_tokens")
-        return cap if isinstance(cap, int) and cap > 0 else None
 
-    def _may_be_empty(self) -> bool:
-        cap = self._cap()
-        return cap is not None and cap <= FEW_TOKENS
-
-    def _most_events(self) -> int | None:
-        """An event is a token or more: well over twice the cap is a provider that does not stop by itself."""
-        cap = self._cap()
-        return None if cap is None else 2 * cap + 256
+def _cap(params: Mapping[str, Any]) -> int | None:
+    cap = params.get("max_completion_tokens") or params.get("max_tokens")
+    return cap if isinstance(cap, int) and cap > 0 else None
 
 
-async def _holds_error(body: bytes) -> bool:
-    try:
-        return read_error(await parsed(body)) is not None
-    except ValueError:
-        return False
+def _may_be_empty(params: Mapping[str, Any]) -> bool:
+    cap = _cap(params)
+    return cap is not None and cap <= FEW_TOKENS
+
+
+def _most_text(params: Mapping[str, Any]) -> int | None:
+    """How many characters an answer may have at most, over all its choices, thoughts aside."""
+    cap = _cap(params)
+    return None if cap is None else _choices(params) * (TOKEN_CHARACTERS * cap + SOME_CHARACTERS)
+
+
+def _choices(params: Mapping[str, Any]) -> int:
+    choices = params.get("n")
+    return choices if type(choices) is int and choices > 0 else 1
+
+
+def _folded(body: bytes) -> bytes:
+    return dumps(fold(body))

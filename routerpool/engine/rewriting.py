@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from routerpool.hooks.calling import Hooks, Impl
 from routerpool.hooks.isolation import locate, ours_to_end
 from routerpool.protocols import Rewriter
-from routerpool.wire.json import EVENT_VALUES, dumps, event_bytes, loads
+from routerpool.wire.json import EVENT_VALUES, dumps, event_bytes, loads_answer
 from routerpool.wire.sse import event_data, split_events
 
 __all__ = ["Disclosure", "Rewriting"]
@@ -67,7 +67,7 @@ class Rewriting:
     def answer(self, body: bytes) -> bytes:
         """A plain answer, rewritten."""
         for index in range(len(self._rewriters)):
-            made = self._made(index, partial(_answered, loads(body)))
+            made = self._made(index, partial(_answered, loads_answer(body)))
             body = body if made is None else made
         return body
 
@@ -76,7 +76,10 @@ class Rewriting:
             passed: list[bytes] = []
             for raw in events:
                 data = event_data(raw)
-                made = None if data is None else self._events(index, "event", loads(data, EVENT_VALUES))
+                event = loads_answer(data, EVENT_VALUES) if data else None
+                made = None
+                if isinstance(event, dict) and "choices" in event:  # what a provider tells beside is left alone
+                    made = self._events(index, "event", event)
                 passed += [raw] if made is None else made
             events = passed
         return events

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from routerpool.errors import AnswerError, RequestError
 from routerpool.types import Answer, Candidate
-from routerpool.wire.json import loads
+from routerpool.wire.json import loads_answer
 from routerpool.wire.sse import event_data, split_events
 
 __all__ = ["EventSink", "PlainSink", "Served", "Sink", "parsed_error"]
@@ -63,7 +63,7 @@ class Sink(ABC):
 def parsed_error(answer: Answer) -> Any:
     """A provider's refusal as JSON values; what is no JSON is wrapped as the text that it is."""
     try:
-        return loads(answer.body)
+        return loads_answer(answer.body)
     except ValueError:
         return {"error": {"message": answer.body[:4096].decode("utf-8", "replace"), "type": "upstream_error"}}
 
@@ -128,4 +128,4 @@ class EventSink(Sink):
             for raw in split_events(item):
                 data = event_data(raw)
                 if data is not None:
-                    yield loads(data)
+                    yield loads_answer(data)

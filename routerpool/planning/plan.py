@@ -16,10 +16,10 @@ from routerpool.planning.cost import cost_of
 from routerpool.planning.explanation import likely_usage
 from routerpool.planning.ranking import Ranking, in_bounds, listed_at, ordered, pinned_by, weighed
 from routerpool.planning.selection import Names, Selection, standing_veto
+from routerpool.planning.tokens import estimate_tokens
 from routerpool.privacy.guard import may_see
 from routerpool.types import Candidate, ChatRequest, Features, Plan, Privacy, Score, Tier, Veto
 from routerpool.wire.request import needs_of, session_of
-from routerpool.wire.tokens import estimate_tokens
 
 __all__ = ["CORE_VETOES", "Planner", "Selection"]
 

@@ -5,14 +5,15 @@ In: an attempt and its request. Out: an answer that has begun, to be read in bou
 `openai` is the class that most providers derive from. What holds for one comes from `data`, the YAML file beside it,
 and `settings`, which lays class, section and environment over that; `surroundings` is what people write around an
 address or a key, proxies and certificates. `roster` is which models it has, `checkup` what doctor says of it.
-`connection` and `replies` are the socket, and `failures` tells a failure's kind by status, headers and words.
+`connection` and `replies` are the socket, `forms` what a body is by its bytes, and `failures` tells a failure's kind by
+status, headers and words.
 """
 
 from routerpool.providers.connection import PreparedPost
 from routerpool.providers.data import DataPolicy, ModelData
 from routerpool.providers.failures import ErrorForm, failure_of_answer
 from routerpool.providers.openai import OpenAIProvider, Outgoing
-from routerpool.providers.replies import HttpReply, NotListedError, ReadReply, read_all
+from routerpool.providers.replies import HttpReply, NotListedError, ReadReply, begun, read_all
 from routerpool.providers.roster import entries_of
 from routerpool.providers.settings import ProviderConfig, Settings
 from routerpool.refusals.resets import PACIFIC, until_midnight, zone
@@ -30,6 +31,7 @@ __all__ = [
     "ProviderConfig",
     "ReadReply",
     "Settings",
+    "begun",
     "entries_of",
     "failure_of_answer",
     "read_all",

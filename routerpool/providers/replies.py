@@ -10,12 +10,19 @@ import aiohttp
 
 from routerpool.protocols import Reply
 from routerpool.providers.connection import Received
+from routerpool.providers.forms import Form, form_of, unwrapped
 from routerpool.wire.json import parsed
 
-__all__ = ["HttpReply", "NotListedError", "ReadReply", "read_all", "read_document"]
+__all__ = ["HttpReply", "NotListedError", "ReadReply", "begun", "read_all", "read_document"]
 
 DOCUMENT_BYTES = 8 << 20
 """How large a list of models may be, and whatever else a provider tells of itself."""
+
+PACKED = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"})
+"""The encodings that there are. Servers also write a charset or `none` there, which all clients take for none."""
+
+HEAD_BYTES = 1 << 14
+"""Within so many bytes a body shows what it is."""
 
 
 class HttpReply:
@@ -27,8 +34,9 @@ class HttpReply:
         self._response = response
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
-        encoding = response.headers.get("Content-Encoding", "identity").lower()
-        self._inflater = None if encoding in ("identity", "") else _Inflater(encoding)
+        encoding = response.headers.get("Content-Encoding")
+        packed = "" if encoding is None else ", ".join(_packed(encoding))
+        self._inflater = _Inflater(packed) if packed else None
         # The connection goes back to the pool by itself once the body is read to its end.
         self.chunk: Callable[[], Awaitable[bytes]] = self._inflated if self._inflater else response.content.readany
 
@@ -64,6 +72,10 @@ class ReadReply:
 
     def close(self) -> None:
         """There is nothing left to close."""
+
+
+def _packed(encoding: str) -> list[str]:
+    return [name for each in encoding.lower().split(",") if (name := each.strip()) in PACKED]
 
 
 class _Inflater:
@@ -139,3 +151,19 @@ async def read_document(response: aiohttp.ClientResponse) -> Any:
     if not isinstance(document, dict | list):
         raise NotListedError("it answered with a bare value")
     return document
+
+
+async def begun(reply: Reply) -> tuple[bytes, bool]:
+    """The first bytes of a body, and whether they begin a stream of events, whatever its headers say.
+
+    Those of any other body come without the byte order mark, blanks and comments before it; b"" where there are none.
+    """
+    head = b""
+    while data := await reply.chunk():
+        head = head + data if head else data
+        form = form_of(head)
+        if form is not None:
+            return (head, True) if form is Form.EVENTS else (unwrapped(head), False)
+        if len(head) > HEAD_BYTES:
+            break
+    return head, True

@@ -16,7 +16,7 @@ from routerpool.planning.explanation import ranked_rows, veto_rows
 from routerpool.server.life import Life
 from routerpool.server.responses import json_response, read_json
 from routerpool.types import Answer, Caller, Candidate, Failure, FailureKind, Outcome
-from routerpool.wire.json import dumps, loads
+from routerpool.wire.json import dumps, loads_answer
 from routerpool.wire.request import new_id
 from routerpool.wire.usage import read_usage
 
@@ -121,7 +121,7 @@ def _candidate(candidate: Candidate | None) -> dict[str, Any] | None:
 
 def _json(answer: Answer) -> Any:
     try:
-        return loads(answer.body)
+        return loads_answer(answer.body)
     except ValueError:
         return answer.body.decode("utf-8", "replace")
 

@@ -13,7 +13,7 @@ from routerpool.engine.sinks import Served
 from routerpool.errors import RequestError
 from routerpool.server.responses import HttpSink
 from routerpool.types import Answer
-from routerpool.wire.json import dumps, loads, off_loop
+from routerpool.wire.json import dumps, loads_answer, off_loop
 from routerpool.wire.sse import event_data, split_events
 
 __all__ = ["DoorSink"]
@@ -50,7 +50,7 @@ class DoorSink(HttpSink):
         await super().plain(answer, served)
 
     def _whole(self, body: bytes) -> bytes:
-        return dumps(self.body(loads(body)))
+        return dumps(self.body(loads_answer(body)))
 
     async def write(self, block: bytes) -> None:
         """Send whole events, translated."""
@@ -67,4 +67,4 @@ class DoorSink(HttpSink):
 
     def _translated(self, block: bytes) -> bytes:
         found = (event_data(raw) for raw in split_events(block))
-        return b"".join([self.event(loads(data)) for data in found if data is not None])
+        return b"".join([self.event(loads_answer(data)) for data in found if data is not None])

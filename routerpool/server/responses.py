@@ -18,7 +18,7 @@ from routerpool.errors import RequestError
 from routerpool.router import Router
 from routerpool.types import Answer, ChatRequest
 from routerpool.wire.errors import error_event
-from routerpool.wire.json import TooManyValuesError, dumps, parsed
+from routerpool.wire.json import TooManyValuesError, dumps, loads_request, off_loop
 from routerpool.wire.sse import DONE
 
 __all__ = [
@@ -245,7 +245,7 @@ async def read_json(request: web.BaseRequest, limit: int | None = None) -> Any:
 async def parsed_json(body: bytes | bytearray) -> Any:
     """A client's JSON as values; what is none is a RequestError."""
     try:
-        return await parsed(body, REQUEST_VALUES)
+        return await off_loop(loads_request, body, REQUEST_VALUES)
     except TooManyValuesError as error:
         raise RequestError("request_too_large", f"the body holds {error}") from None
     except ValueError:

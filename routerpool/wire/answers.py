@@ -10,15 +10,28 @@ from typing import Any, NamedTuple
 
 from routerpool.types import Opening
 
-__all__ = ["Delta", "answer_of", "delta_of", "join_opening", "whole_opening"]
+__all__ = ["Delta", "answer_of", "delta_of", "index_of", "says", "whole_opening"]
+
+
+REASONING = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "thinking_blocks", "reasoning_details")
+"""Where thoughts stand, in the order of trust: some providers tell the same thought in two of them."""
+
+LABELS = frozenset({"type", "index", "format", "role"})
+"""What says how something is said, and nothing by itself."""
+
+DEPTH = 6
+TEXTS = ("text", "thinking", "content", "summary", "reasoning")
 
 
 class Delta(NamedTuple):
-    """What one chunk adds: text, reasoning, tool calls, and the finish reason once it is known."""
+    """What one chunk adds: text, reasoning, tool calls, and the finish reason once it is known.
+
+    `other` tells that there is something else in it.
+    """
 
     text: str
     reasoning: str
-    tool_calls: Sequence[Mapping[str, Any]]
+    tool_calls: Sequence[Any]
     finish_reason: str | None
     other: bool
 
@@ -28,100 +41,106 @@ class Delta(NamedTuple):
         return bool(self.text or self.reasoning or self.tool_calls or self.other)
 
 
+def says(value: Any, depth: int = DEPTH) -> bool:
+    """Whether there is anything in a field, whatever it is: an object of empty texts is nothing, a deep one is."""
+    if isinstance(value, dict):
+        return any(says(each, depth - 1) for name, each in value.items() if name not in LABELS) if depth else True
+    if isinstance(value, list):
+        return any(says(each, depth - 1) for each in value) if depth else True
+    return bool(value)
+
+
+def index_of(choice: Mapping[str, Any], position: int) -> int:
+    """Which choice this is: its own word, else where it stands."""
+    index = choice.get("index")
+    return index if type(index) is int else position
+
+
 def delta_of(event: Any) -> Delta | None:
-    """What a parsed `chat.completion.chunk` adds; None when it is not shaped like one."""
+    """What a parsed `chat.completion.chunk` adds, over all its choices; None when it is not shaped like one."""
     choices = event.get("choices") if isinstance(event, dict) else None
-    if not isinstance(choices, list):
-        return None
-    finish, other = None, False
-    texts: list[str] = []
-    reasonings: list[str] = []
-    calls: list[Mapping[str, Any]] = []
-    for choice in choices:
-        if not isinstance(choice, dict):
-            return None
-        finish = choice.get("finish_reason") or finish
-        part = _part(choice.get("delta") or {})
-        if part is None:
-            return None
-        texts.append(part.text)
-        reasonings.append(part.reasoning)
-        other = other or part.other
-        calls += part.tool_calls
-    finish = finish if isinstance(finish, str) else None
-    return Delta("".join(texts), "".join(reasonings), calls, finish, other)
-
-
-def _part(message: Any, finish: str | None = None) -> Delta | None:
-    """The meaning of a `delta` or a `message`; both have one shape."""
-    if not isinstance(message, dict):
-        return None
-    content = message.get("content")
-    if isinstance(content, list):  # parts, as Magistral sends them: thinking beside text
-        text = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
-        other = bool(content) and not text
-    else:
-        text, other = content if isinstance(content, str) else "", False
-    reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
-    given = message.get("tool_calls")
-    calls = given if isinstance(given, (list, tuple)) else ()
-    if message.get("function_call"):
-        calls = [*calls, {"type": "function", "function": message["function_call"]}]
-    other = bool(other or message.get("refusal") or message.get("audio") or message.get("reasoning_details"))
-    return Delta(
-        text,
-        reasoning if isinstance(reasoning, str) else "",
-        calls,
-        finish,
-        other,
-    )
+    parts = [_part(choice.get("delta") or {}, choice) for choice in _objects(choices)]
+    return _joined(parts) if isinstance(choices, list) and len(parts) == len(choices) and None not in parts else None
 
 
 def answer_of(body: Any) -> Delta | None:
-    """What a whole plain answer says; None when it is not shaped like one."""
+    """What a whole plain answer says, over all its choices; None when it is not shaped like one."""
     choices = body.get("choices") if isinstance(body, dict) else None
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+    parts = [_part(choice.get("message"), choice) for choice in _objects(choices)]
+    return _joined(parts) if parts else None
+
+
+def _objects(choices: Any) -> list[Mapping[str, Any]]:
+    return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+
+
+def _joined(parts: Sequence[Delta | None]) -> Delta | None:
+    """What several choices say, put together, an empty finish reason first; None where none is shaped like one."""
+    told = [part for part in parts if part is not None]
+    if len(told) < 2:
+        return told[0] if told else None if parts else Delta("", "", (), None, False)
+    reasons = [part.finish_reason for part in told if part.finish_reason is not None]
+    return Delta(
+        "".join([part.text for part in told]),
+        "".join([part.reasoning for part in told]),
+        [call for part in told for call in part.tool_calls],
+        "" if "" in reasons else reasons[-1] if reasons else None,
+        any(part.other for part in told),
+    )
+
+
+def _part(message: Any, choice: Mapping[str, Any]) -> Delta | None:
+    """The meaning of a `delta` or a `message`; both have one shape. Whatever is in it but the role is an answer."""
+    if not isinstance(message, dict):
         return None
-    finish = choices[0].get("finish_reason")
-    return _part(choices[0].get("message"), finish if isinstance(finish, str) else None)
+    text = reasoning = ""
+    calls: Sequence[Any] = ()
+    other = False
+    for name, value in message.items():
+        if not value or name == "role":
+            continue
+        if name == "content":
+            text = value if isinstance(value, str) else _content(value)
+            other = other or (not (text or isinstance(value, str)) and says(value))
+        elif name == "tool_calls":
+            calls = [*calls, *value] if isinstance(value, (list, tuple)) else calls
+        elif name == "function_call":
+            calls = [*calls, {"type": "function", "function": value}]
+        else:
+            other = other or says(value)
+    if other:
+        reasoning = next((found for name in REASONING if (found := thought(message.get(name)))), "")
+    finish = choice.get("finish_reason")
+    return Delta(text, reasoning, calls, finish if isinstance(finish, str) else None, other)
 
 
-def whole_opening(said: Delta, body: Mapping[str, Any]) -> Opening:
-    """A whole plain answer for the judges."""
+def _content(value: Any) -> str:
+    """The text of parts, as Magistral sends them: thinking beside text."""
+    if not isinstance(value, list):
+        return ""
+    return "".join(str(part.get("text") or "") for part in value if isinstance(part, dict))
+
+
+def thought(value: Any, depth: int = DEPTH) -> str:
+    """The text of a thought, in any of the forms in which it is told."""
+    if isinstance(value, str):
+        return value
+    if not depth or not isinstance(value, dict | list):
+        return ""
+    if isinstance(value, list):
+        return "".join([thought(each, depth - 1) for each in value])
+    return next((found for name in TEXTS if (found := thought(value.get(name), depth - 1))), "")
+
+
+def whole_opening(said: Delta | None, body: Mapping[str, Any] | None = None, *, complete: bool = True) -> Opening:
+    """An answer for the judges: whole, or as far as it has come."""
+    if said is None:
+        return Opening(complete=complete)
     return Opening(
         text=said.text,
         reasoning=said.reasoning,
         tool_calls=tuple(said.tool_calls),
-        finish_reason=said.finish_reason,
-        complete=True,
-        body=body,
-    )
-
-
-def join_opening(deltas: Sequence[Delta], *, complete: bool) -> Opening:
-    """What the chunks so far add up to, for the judges; fragments of one tool call are put together by index."""
-    calls: dict[Any, dict[str, Any]] = {}
-    pieces: dict[tuple[Any, str], list[str]] = {}
-    for delta in deltas:
-        for fragment in delta.tool_calls:
-            if not isinstance(fragment, dict):
-                continue
-            function = fragment.get("function")
-            function = function if isinstance(function, dict) else {}
-            index = fragment.get("index", 0)
-            call = calls.setdefault(index, {"type": "function", "function": {"name": "", "arguments": ""}})
-            if fragment.get("id"):
-                call["id"] = fragment["id"]
-            for key in ("name", "arguments"):
-                if isinstance(function.get(key), str):
-                    pieces.setdefault((index, key), []).append(function[key])
-    for (index, key), texts in pieces.items():
-        calls[index]["function"][key] = "".join(texts)
-    finish = next((delta.finish_reason for delta in reversed(deltas) if delta.finish_reason), None)
-    return Opening(
-        text="".join(delta.text for delta in deltas),
-        reasoning="".join(delta.reasoning for delta in deltas),
-        tool_calls=tuple(calls.values()),
-        finish_reason=finish,
+        finish_reason=said.finish_reason or None,
         complete=complete,
+        body=body,
     )

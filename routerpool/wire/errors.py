@@ -16,6 +16,10 @@ def error_event(error: RequestError) -> bytes:
     return event_bytes(error.body())
 
 
+BROKEN_FINISH = frozenset({"error", "network_error", "insufficient_system_resource", "abort"})
+"""Finish reasons of answers that broke: OpenRouter's, Zhipu's, DeepSeek's (by their manuals), vLLM's and SGLang's."""
+
+
 class ErrorText(NamedTuple):
     """A provider's error in its own words: a status it names inside the body, its code and type, and its text."""
 
@@ -59,8 +63,11 @@ def read_error(body: Any) -> ErrorText | None:
         body = body[0]
     if not isinstance(body, dict):
         return None
-    error = body.get("error") or ("choices" not in body and _unusual_error(body)) or None
-    if error is None and "errors" in body and isinstance(body["errors"], list) and body["errors"]:  # Cloudflare
+    choices = body.get("choices")
+    error = body.get("error") or (
+        _error_of_choices(choices) if choices else "choices" not in body and _unusual_error(body)
+    )
+    if not error and "errors" in body and isinstance(body["errors"], list) and body["errors"]:  # Cloudflare
         error = body["errors"][0]
     if not error:
         return None
@@ -71,6 +78,19 @@ def read_error(body: Any) -> ErrorText | None:
     code = error.get("code")
     names = [str(value) for value in (code, error.get("type"), error.get("status")) if value and value is not True]
     return ErrorText(_status(error, body), " ".join(names), _error_text(error))
+
+
+def _error_of_choices(choices: Any) -> Any:
+    """The error inside a choice, or a finish reason that tells of one."""
+    for choice in choices if isinstance(choices, list) else ():
+        if not isinstance(choice, dict):
+            continue
+        if choice.get("error"):
+            return choice["error"]
+        finish = choice.get("finish_reason")
+        if isinstance(finish, str) and finish.lower() in BROKEN_FINISH:
+            return {"message": "it gave up in the middle of its answer"}
+    return None
 
 
 def _unusual_error(body: Mapping[str, Any]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DONE", "Cutter", "event_data", "split_events"]
+__all__ = ["DONE", "MARK", "Cutter", "event_data", "in_one_line", "name_of", "split_events"]
 
 DONE = b"data: [DONE]\n\n"
 """The terminal marker of a chat-completions stream."""
@@ -74,6 +74,20 @@ class Cutter:
 def split_events(block: bytes) -> list[bytes]:
     """The events of a block of whole events, each with its closing blank line."""
     return [event.lstrip(b"\n") + b"\n\n" for event in block.split(b"\n\n") if event.strip(b"\n")]
+
+
+def name_of(event: bytes) -> bytes:
+    """The name of one event; b"" for the usual one, which has none or is called `message`."""
+    if event.startswith(b"data:"):  # a name behind the data would count too, but nobody writes one there
+        return b""
+    names = [line[6:].strip() for line in event.split(b"\n") if line.startswith(b"event:")]
+    return names[-1] if names and names[-1] != b"message" else b""
+
+
+def in_one_line(event: bytes, data: bytes) -> bytes:
+    """An event with its data in one line, as most clients read it; between the lines of JSON there is only space."""
+    others = [line for line in event.strip(b"\n").split(b"\n") if line != b"data" and not line.startswith(b"data:")]
+    return b"\n".join([*others, b"data: " + data.replace(b"\n", b" ")]) + b"\n\n"
 
 
 def event_data(event: bytes) -> bytes | None:

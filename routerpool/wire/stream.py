@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from itertools import takewhile
 from typing import Any
 
 from routerpool.types import Failure, FailureKind, Opening, Usage
-from routerpool.wire.answers import delta_of, join_opening
+from routerpool.wire.answers import Delta, answer_of, delta_of, says, whole_opening
+from routerpool.wire.bodies import gathered, unfold
+from routerpool.wire.choices import Choices, arguments_size, fragments_size
 from routerpool.wire.errors import read_error
-from routerpool.wire.json import EVENT_VALUES, loads
+from routerpool.wire.json import EVENT_VALUES, event_bytes, loads, loads_answer
 from routerpool.wire.mask import Mask
-from routerpool.wire.sse import Cutter, event_data, split_events
+from routerpool.wire.sse import Cutter, event_data, in_one_line, name_of, split_events
+from routerpool.wire.template import Template
 from routerpool.wire.usage import read_usage
 
 __all__ = ["State", "Stream"]
@@ -37,7 +39,9 @@ class State(Enum):
 
 BEGUN = (State.READY, State.OPEN)
 
-CONTENT_MARK = b'"content":"'
+MAY_BE_EMPTY = frozenset({"length", "content_filter"})
+"""Finish reasons that explain why there is no answer."""
+
 TEMPLATES = 3
 """How many templates are tried on one stream; a provider that changes more than the text with each chunk has none."""
 
@@ -47,33 +51,16 @@ class Stream:
 
     `strip_usage` drops the usage chunk that the client did not ask for. `may_be_empty` lets an answer without any
     content through: the client capped it at a few tokens. `limit` bounds one event in bytes, `hold_limit` all that is
-    held before the stream is opened; `most_events` ends a stream that never ends. `explain` makes a Failure of the
-    data of an error event.
+    held before the stream is opened; `most_text` ends a stream that never ends: so many characters of text and
+    arguments, thoughts aside. `choices` are those that were asked for. `explain` makes a Failure of the data of an
+    error event. It is `finished` once every choice has its finish reason: then any end is a good one.
     """
 
     __slots__ = (
-        "_complete",
-        "_cutter",
-        "_done",
-        "_explain",
-        "_held",
-        "_held_size",
-        "_hold_limit",
-        "_mask",
-        "_may_be_empty",
-        "_most_events",
-        "_name",
-        "_overhead",
-        "_strip_usage",
-        "_template",
-        "_templates",
-        "bytes_out",
-        "events",
-        "failure",
-        "finish_reason",
-        "progress",
-        "state",
-        "usage",
+        *("_choices", "_complete", "_cutter", "_done", "_explain", "_held", "_held_size", "_hold_limit", "_mask"),
+        *("_may_be_empty", "_most_text", "_name", "_overhead", "_strip_usage", "_template"),
+        *("_templates", "_text"),
+        *("bytes_out", "events", "failure", "finish_reason", "finished", "progress", "state", "usage"),
     )
 
     def __init__(
@@ -83,9 +70,10 @@ class Stream:
         *,
         strip_usage: bool = True,
         may_be_empty: bool = False,
-        limit: int = 1 << 20,
-        hold_limit: int = 4 << 20,
-        most_events: int | None = None,
+        limit: int = 32 << 20,
+        hold_limit: int = 32 << 20,
+        most_text: int | None = None,
+        choices: int = 1,
         mask: Mask | None = None,
     ) -> None:
         self._name = name
@@ -95,7 +83,9 @@ class Stream:
         self._may_be_empty = may_be_empty
         self._cutter = Cutter(limit)
         self._hold_limit = hold_limit
-        self._most_events = most_events or 1 << 62
+        self._most_text = most_text or 1 << 62
+        self._choices = Choices(choices)
+        self._text = 0
         self._held: list[bytes] = []
         self._held_size = 0
         self._done = False
@@ -107,6 +97,7 @@ class Stream:
         self.failure: Failure | None = None
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
+        self.finished = False
         self.events = 0
         self.bytes_out = 0
         self.progress = False
@@ -128,9 +119,9 @@ class Stream:
         """
         self.progress = False
         if self._template is not None and self.state is State.OPEN and self._cutter.clean:
-            end, number, content = self._template.run(data)
+            end, number, size = self._template.run(data)
             if end == len(data) and (self._mask is None or self._mask.key not in data):
-                self._count(number, content)
+                self._count(number, size or -1)
                 self.bytes_out += end
                 return data
         if self._done or self.over:
@@ -145,15 +136,17 @@ class Stream:
     def end(self) -> bytes:
         """The provider has closed the stream: what was left goes out, and the state says how it ended."""
         rest = b"" if self._done or self.over else self._cutter.end()
+        if self.finished and not _readable(rest):  # cut in the middle of what may follow an answer
+            rest = b""
         out = self._take(_masked(rest, self._mask)) if rest else b""
         if self.over:
             return out
-        if not self._done and self.finish_reason is None:
+        if not self._done and not self.finished:
             kind = FailureKind.EMPTY if self.state is State.HELD else FailureKind.INTERRUPTED
             self._fail(kind, "the stream ended without its terminal marker")
         elif self.state is State.OPEN:
             self.state = State.DONE
-        elif self.state is State.READY or self._may_be_empty or self.finish_reason in ("length", "content_filter"):
+        elif self.state is State.READY or self._may_be_empty or MAY_BE_EMPTY & set(self._choices.reasons.values()):
             self.state = State.READY
             self._complete = True
         else:
@@ -162,13 +155,9 @@ class Stream:
 
     def opening(self, *, complete: bool = False) -> Opening:
         """What the judges get to see: what the events that are held add up to."""
-        deltas = []
-        for event in split_events(b"".join(self._held)):
-            data = event_data(event)
-            delta = delta_of(loads(data, EVENT_VALUES)) if data is not None else None
-            if delta is not None:
-                deltas.append(delta)
-        return join_opening(deltas, complete=complete)
+        held = split_events(b"".join(self._held))
+        chunks = [loads_answer(data, EVENT_VALUES) for each in held if (data := event_data(each))]
+        return whole_opening(answer_of(gathered(chunks)), complete=complete)
 
     def open(self) -> bytes:
         """Let go of what was held; from here on there is no way back."""
@@ -195,9 +184,9 @@ class Stream:
         start, place, end = 0, 0, len(block)
         while place < end:
             if self._template is not None and self.state in BEGUN:
-                place, number, content = self._template.run(block, place)
+                place, number, size = self._template.run(block, place)
                 if number:
-                    self._count(number, content)
+                    self._count(number, size or -1)
                     if self.over:
                         break
                     continue
@@ -212,8 +201,8 @@ class Stream:
                 self._pass(block[start:place], out)
             event = block[place:stop].lstrip(b"\n")
             start = place = stop
-            if event and self._event(event):
-                self._pass(event, out)
+            if event:
+                self._pass(self._event(event), out)
             if self._done or self.over:
                 break
         if start < place:
@@ -225,76 +214,88 @@ class Stream:
     def _pass(self, piece: bytes, out: list[bytes]) -> None:
         if self.state is State.OPEN:
             out.append(piece)
-        else:
-            self._hold(piece)
+            return
+        self._held.append(piece)
+        self._held_size += len(piece)
+        if self._held_size > self._hold_limit:
+            self._fail(FailureKind.SERVER, "too much came before the answer began")
 
     def _glance(self, event: bytes) -> bool:
         """Whether this is a chunk that is passed on as it is: the common way, and the fast one."""
         try:
-            content = _content_of(loads(event[6:], EVENT_VALUES))
+            size = _look(loads(event[6:], EVENT_VALUES), self._choices)
         except ValueError:
             return False
-        if content is None:
+        if size is None:
             return False
-        if content and self._templates < TEMPLATES:
+        if size > 0 and self._templates < TEMPLATES:
             self._templates += 1
             self._template = Template.of(event)
-        self._count(1, content)
+        self._count(1, size)
         return True
 
-    def _count(self, number: int, content: bool) -> None:
-        """Take note of chunks that are passed on as they are."""
-        self.progress = self.progress or content
+    def _count(self, number: int, size: int) -> None:
+        """Take note of chunks that are passed on, and of how much text they bring; -1 for none of anything."""
         self.events += number
-        if self.events > self._most_events:
+        if size < 0:
+            return
+        self.progress = True
+        self._text += size
+        if self._text > self._most_text:
             self._fail(FailureKind.SERVER, "the stream is far longer than the request allows")
 
-    def _hold(self, event: bytes) -> None:
-        self._held.append(event)
-        self._held_size += len(event)
-        if self._held_size > self._hold_limit:
-            self._fail(FailureKind.SERVER, "too much came before the answer began")
-
-    def _event(self, event: bytes) -> bool:
-        """Look at one event; whether it belongs to the answer."""
+    def _event(self, event: bytes) -> bytes:
+        """Look at one event; what goes on of it, which is nothing where it is no part of the answer."""
         data = event_data(event)
-        if data is None:
-            return True
+        if not data:  # without data it is no event, and clients that take it for one fail
+            return event if data is None and all(line[:1] in (b":", b"") for line in event.split(b"\n")) else b""
         if data == b"[DONE]":
-            self._done = True
-            return False
+            if self._choices.blank:
+                self._fail(FailureKind.SERVER, "the stream ended with an empty finish reason")
+            self._done = not self.over
+            return b""
         try:
-            parsed: Any = loads(data, EVENT_VALUES)
+            parsed: Any = loads_answer(data, EVENT_VALUES)
         except ValueError:
             parsed = None
         if not isinstance(parsed, dict):
             self._fail(FailureKind.SERVER, "an event is no JSON object")
-            return False
-        if read_error(parsed) is not None:
+        return b"" if self.over else self._object(event, data, parsed)
+
+    def _object(self, event: bytes, data: bytes, parsed: Any) -> bytes:
+        """Take one event's JSON object; what goes on of it."""
+        of_its_own = "choices" not in parsed and name_of(event) not in (b"", b"error")
+        if parsed.get("error") if of_its_own else read_error(parsed) is not None:
             self.broken(self._explain(data))
-            return False
+            return b""
+        self.usage = read_usage(parsed) or self.usage
+        if _whole(parsed):
+            return b"".join([self._event(piece) for piece in split_events(_masked(unfold(parsed), self._mask))])
         self.events += 1
-        usage = read_usage(parsed)
-        if usage is not None:
-            self.usage = usage
         delta = delta_of(parsed)
-        if delta is None:
-            return True
+        if not parsed.get("choices") and parsed.get("usage"):
+            if self._strip_usage:
+                return b""
+            if delta is None:  # clients go through the choices even where there are none
+                return _masked(event_bytes({**parsed, "choices": []}), self._mask)
+        if delta is not None and self._chunk(parsed, delta, len(event)):
+            return _masked(event_bytes(parsed), self._mask)
+        return in_one_line(event, data) if b"\n" in data else event
+
+    def _chunk(self, parsed: Any, delta: Delta, weight: int) -> bool:
+        """Take what a chunk says; whether it had to be changed."""
+        changed = self._choices.take(parsed["choices"])
+        self.finished = self._choices.finished
         self.finish_reason = delta.finish_reason or self.finish_reason
         if delta.meaningful or delta.finish_reason:
-            self.progress = True
+            self._count(0, len(delta.text) + arguments_size(delta.tool_calls))
         if self.state is State.HELD and delta.meaningful:
-            self.state = State.READY
-            # What an event weighs beside its text, to estimate tokens when the provider reports no usage.
-            self._overhead = max(len(event) - len(delta.text) - len(delta.reasoning), 0)
-        return not (self._strip_usage and "usage" in parsed and parsed.get("choices") == [])
+            self.state = State.READY  # and what an event weighs beside its text is known, to estimate tokens by
+            self._overhead = max(weight - len(delta.text) - len(delta.reasoning), 0)
+        return changed
 
     def _fail(self, kind: FailureKind, what: str) -> None:
         self.broken(Failure(kind=kind, message=f"{self._name}: {what}"))
-
-
-RUN = 64
-"""Chunks that are compared at once: where one of them wants a closer look, the others after it are looked at again."""
 
 
 def _masked(block: bytes, mask: Mask | None) -> bytes:
@@ -302,76 +303,50 @@ def _masked(block: bytes, mask: Mask | None) -> bytes:
     return block if mask is None or mask.key not in block else mask.without(block)
 
 
-class Template:
-    """A chunk with a hole where its text stands: what fits it need not be parsed to be known.
-
-    Most providers' chunks differ from each other in nothing but `choices[0].delta.content`.
-    """
-
-    __slots__ = ("_head", "_length", "_tail")
-
-    def __init__(self, head: bytes, tail: bytes) -> None:
-        self._head = head
-        self._length = len(head)
-        self._tail = tail
-
-    @classmethod
-    def of(cls, event: bytes) -> Template | None:
-        """The template of a plain chunk, if its text stands where it is expected, and only there."""
-        start = event.find(CONTENT_MARK) + len(CONTENT_MARK)
-        end = event.find(b'"', start)
-        if start < len(CONTENT_MARK) or end < 0 or not event.endswith(b"}\n\n") or b"\n" in event[:-2]:
-            return None
-        template = cls(event[:start], event[end:])
-        try:
-            filled = loads(template._head[6:] + b"x" + template._tail)
-            alone = len(filled["choices"]) == 1 and filled["choices"][0]["delta"]["content"] == "x"
-        except (ValueError, LookupError, TypeError):
-            return None
-        return template if alone and _content_of(filled) else None
-
-    def run(self, data: bytes, place: int = 0) -> tuple[int, int, bool]:
-        """How far from `place` whole chunks go that all fit, how many they are, and whether they bring any text.
-
-        Whatever takes a closer look is left to the parser: escapes, quotes, control characters, broken UTF-8.
-        """
-        head, tail, length, after = self._head, self._tail, self._length, len(self._tail)
-        ends = [place]
-        texts: list[bytes] = []
-        while len(texts) < RUN and data.startswith(head, ends[-1]):
-            start = ends[-1] + length
-            end = data.find(b"\n\n", start) + 2
-            if end < start + after or not data.endswith(tail, start, end):
-                break
-            texts.append(data[start : end - after])
-            ends.append(end)
-        if texts and not _plain(b"".join(texts)):
-            texts = list(takewhile(_plain, texts))
-        return ends[len(texts)], len(texts), any(texts)
-
-
-def _plain(text: bytes) -> bool:
-    """Whether this may stand in a JSON string as it is, and means just itself there."""
-    try:
-        decoded = text.decode()
-    except ValueError:
-        return False
-    return '"' not in decoded and "\\" not in decoded and (decoded.isprintable() or not decoded)
-
-
-def _content_of(event: Any) -> bool | None:
-    """Whether a chunk brings anything but its role; None for an event that wants a closer look."""
+def _look(event: Any, seen: Choices) -> int | None:
+    """How many characters of text a chunk brings; -1 when it brings nothing, None when it wants a closer look."""
     if "error" in event or "errors" in event or "x_groq" in event or event.get("usage"):
         return None
     choices = event.get("choices")
     if type(choices) is not list:
         return None
-    content = False
+    size = -1
     for choice in choices:
-        if type(choice) is not dict or choice.get("finish_reason"):
+        if type(choice) is not dict or "error" in choice or "usage" in choice:
             return None
-        delta = choice.get("delta")
-        if type(delta) is not dict:
+        finish, delta = choice.get("finish_reason"), choice.get("delta")
+        if type(delta) is not dict or (finish is not None and (finish != "" or not seen.blank)):
             return None
-        content = content or bool(delta.get("content")) or any(delta[name] for name in delta if name != "role")
-    return content
+        for name, value in delta.items():
+            if not value or name == "role":
+                continue
+            more: int | None = 0
+            if type(value) is str:
+                more = len(value) if name == "content" else 0
+            elif name == "tool_calls":
+                more = None if seen.mending else fragments_size(value)
+            elif not says(value):
+                continue
+            if more is None:
+                return None
+            size = more if size < 0 else size + more
+    return size
+
+
+def _whole(event: Any) -> bool:
+    """Whether an event is no chunk but a whole answer."""
+    choices = event.get("choices")
+    return isinstance(choices, list) and choices != [] and all(_is_whole(choice) for choice in choices)
+
+
+def _is_whole(choice: Any) -> bool:
+    return isinstance(choice, dict) and isinstance(choice.get("message"), dict) and not choice.get("delta")
+
+
+def _readable(rest: bytes) -> bool:
+    """Whether what is left at the end is an event."""
+    data = event_data(rest) or b"[DONE]"
+    try:
+        return data == b"[DONE]" or isinstance(loads_answer(data), dict)
+    except ValueError:
+        return False

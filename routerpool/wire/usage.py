@@ -27,8 +27,9 @@ def read_usage(body: Any) -> Usage | None:
     raw = body.get("usage")
     if not isinstance(raw, dict):
         if "choices" in body and "x_groq" not in body and "timings" not in body:
-            return None
-        raw = _usage_elsewhere(body)
+            raw = _usage_in_choice(body["choices"])
+        else:
+            raw = _usage_elsewhere(body)
         if raw is None:
             return None
     if "prompt_tokens" not in raw:
@@ -113,6 +114,15 @@ def _usage_elsewhere(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
         return {"prompt_tokens": prompt, "completion_tokens": output, "prompt_tokens_details": details, "timings": 1}
     if "eval_count" in body or "prompt_eval_count" in body:  # Ollama's own format
         return {"prompt_tokens": body.get("prompt_eval_count"), "completion_tokens": body.get("eval_count")}
+    return None
+
+
+def _usage_in_choice(choices: Any) -> Mapping[str, Any] | None:
+    """The usage that stands in a choice, as Moonshot writes it."""
+    for choice in choices if isinstance(choices, list) else ():
+        usage = choice.get("usage") if isinstance(choice, dict) else None
+        if isinstance(usage, dict):
+            return usage
     return None
 
 

@@ -40,6 +40,7 @@ from routerpool.config.reading import from_mapping
 from routerpool.config.sections import Config
 from routerpool.engine.rewriting import Disclosure
 from routerpool.errors import nearest
+from routerpool.planning.tokens import estimate_tokens, text_tokens
 from routerpool.privacy.parts import parts_of, rewritten
 from routerpool.privacy.placeholders import Restorer, standins_in, unescaped
 from routerpool.providers.data import Params
@@ -52,7 +53,6 @@ from routerpool.wire.json import loads
 from routerpool.wire.request import is_heavy, needs_of, parse_chat, sent_body, serialised, session_of
 from routerpool.wire.sse import Cutter, event_data, split_events
 from routerpool.wire.stream import Stream
-from routerpool.wire.tokens import estimate_tokens, text_tokens
 from routerpool.wire.usage import read_usage
 
 Make = Callable[[int], Any]

@@ -121,12 +121,12 @@ def _refuse(constant: str) -> Any:
 
 
 def read(raw: bytes) -> Any:
-    """The value of these bytes by the standard's letter; a ValueError if there is none."""
+    """The value of these bytes by the standard's letter, halves of emojis replaced; a ValueError if there is none."""
     value = json.loads(raw.decode("utf-8"), parse_constant=_refuse)
-    json.dumps(value, ensure_ascii=False).encode("utf-8")  # half a surrogate pair is no text
     if not _finite(value):
         raise ValueError("a number beyond all numbers")
-    return value
+    text = json.dumps(value, ensure_ascii=False)
+    return json.loads(re.sub("[\ud800-\udfff]", "\ufffd", text))  # half a surrogate pair is no text
 
 
 ALLOWED_MODELS = ("auto", "m1", "a/m1")

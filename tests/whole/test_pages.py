@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
 from routerpool import hookimpl, hookspecs
 from routerpool.errors import PluginError
@@ -182,3 +183,24 @@ def test_every_test_that_a_page_names_is_there() -> None:
     for name in named - {"test_shortest.py", "test_terse.py"}:  # the tutorial's own
         file, _, function = name.partition("::")
         assert f"def {function}(" in tests[file] if function else file in tests, name
+
+
+# What is tolerated
+
+
+TOLERANCES = yaml.safe_load((ROOT / "tests" / "whole" / "tolerances.yaml").read_text())
+
+
+def test_every_tolerance_is_told_once_and_by_whom() -> None:
+    kinds = [row["kind"] for row in TOLERANCES]
+    assert sorted(kinds) == sorted(set(kinds))
+    for row in TOLERANCES:
+        assert set(row) == {"kind", "from", "tolerated", "test"}, row
+        assert row["from"] in ("provider", "client", "operator"), row["kind"]
+        assert row["tolerated"].endswith("."), row["kind"]
+
+
+@pytest.mark.parametrize("row", TOLERANCES, ids=lambda row: row["kind"])
+def test_the_test_of_a_tolerance_is_there(row: dict[str, str]) -> None:
+    path, _, name = row["test"].partition("::")
+    assert re.search(rf"^(?:async )?def {name}\(", (ROOT / path).read_text(), re.MULTILINE), row["test"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,18 @@ CHAT = (
     "xai-tool-call",
 )
 """The recordings in the chat-completions dialect; the others are of wire formats that a provider plugin translates."""
+
+
+UNNUMBERED = ("cererebras-structured-output-tools.1", "mistral-tool-call")
+"""Those whose tool calls have no index, or (two answers in one recording) the same one twice."""
+
+
+def _without_numbers(event: bytes) -> Any:
+    chunk = loads(event.removeprefix(b"data: "))
+    for choice in chunk["choices"]:
+        for call in choice["delta"].get("tool_calls") or ():
+            call.pop("index", None)
+    return chunk
 
 
 def recorded(name: str) -> list[bytes]:
@@ -57,7 +70,12 @@ def test_a_recorded_stream_comes_out_whole_however_it_is_cut(name: str) -> None:
     whole = b"".join(b"data: " + chunk + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
     body = whole.removesuffix(b"data: [DONE]\n\n")
     expected, stream = drive([whole])
-    assert expected == body
+    if name in UNNUMBERED:
+        assert [_without_numbers(event) for event in expected.split(b"\n\n")[:-1]] == [
+            _without_numbers(event) for event in body.split(b"\n\n")[:-1]
+        ]
+    else:
+        assert expected == body
     assert stream.state is State.DONE
     assert stream.usage is not None or b'"usage":{' not in body
     chance = random.Random(name)

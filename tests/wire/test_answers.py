@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from routerpool.errors import CODES, RequestError
 from routerpool.providers.failures import failure_of_answer
 from routerpool.types import FailureKind, Usage
-from routerpool.wire.answers import answer_of, delta_of, join_opening, whole_opening
+from routerpool.wire.answers import answer_of, delta_of, whole_opening
+from routerpool.wire.bodies import gathered
 from routerpool.wire.errors import ErrorText, error_event, read_error
 from routerpool.wire.json import TooManyValuesError, dumps, event_bytes, loads
 from routerpool.wire.sse import event_data, split_events
@@ -306,12 +307,15 @@ def test_fragments_of_tool_calls_are_put_together_by_index() -> None:
     def fragment(index: int, name: str = "", arguments: str = "", **more: Any) -> dict[str, Any]:
         return {"index": index, "function": {"name": name, "arguments": arguments}, **more}
 
-    deltas = [
-        delta(tool_calls=[fragment(0, "look", '{"a"', id="t0")]),
-        delta(tool_calls=[fragment(1, "ask", "{}", id="t1"), fragment(0, arguments=": 1}")]),
-        delta(tool_calls=["odd", {"index": 2}]),
+    def event(*calls: Any) -> dict[str, Any]:
+        return {"choices": [{"index": 0, "delta": {"tool_calls": list(calls)}}]}
+
+    events = [
+        event(fragment(0, "look", '{"a"', id="t0")),
+        event(fragment(1, "ask", "{}", id="t1"), fragment(0, arguments=": 1}")),
+        event("odd", {"index": 2}),
     ]
-    opening = join_opening(deltas, complete=False)
+    opening = whole_opening(answer_of(gathered(events)))
 
     assert [(call.get("id"), call["function"]) for call in opening.tool_calls] == [
         ("t0", {"name": "look", "arguments": '{"a": 1}'}),
@@ -414,7 +418,9 @@ def test_any_delta_is_read_without_a_defect(parts: dict[str, Any]) -> None:
     assert found is not None
     assert plain is not None
     assert found.meaningful is plain.meaningful
-    assert join_opening([found], complete=True).text == whole_opening(plain, {}).text
+    joined = answer_of(gathered([{"choices": [{"delta": parts}]}]))
+    assert joined is not None
+    assert joined.text == plain.text
 
 
 @pytest.mark.parametrize("calls", [5, True, {"id": "t"}, "text"])

@@ -473,7 +473,7 @@ def test_too_much_before_the_answer_fails_the_stream() -> None:
 
 
 def test_a_stream_that_never_ends_is_broken_off() -> None:
-    end = drive([sse(WORDS[0]) for _ in range(100)], most_events=10)
+    end = drive([sse(WORDS[0]) for _ in range(100)], most_text=70)
 
     assert end.stream.state is State.BROKEN
     assert 9 <= len(end.events) <= 12

@@ -50,7 +50,7 @@ class Anthropic(OpenAIProvider):
         except Untranslatable as error:
             words = {"type": "untranslatable", "message": f"the Messages API cannot carry {error}"}
             return ReadReply(400, JSON, dumps({"error": words}))
-        return translated(upstream, stream=request.stream)
+        return translated(upstream)
 
     def _informed(self, model: Model) -> Model:
         """A model with what the roster knows of it under its name without a date."""

@@ -14,14 +14,13 @@ from typing import Any
 from attrs import define, field
 
 from routerpool.protocols import Reply
-from routerpool.providers import read_all
-from routerpool.wire import DONE, Cutter, dumps, event_bytes, event_data, loads, parsed, split_events
+from routerpool.providers import begun, read_all
+from routerpool.wire import DONE, Cutter, dumps, event_bytes, event_data, loads_answer, parsed, split_events
 from routerpool_anthropic.turns import FORMAT
 
-__all__ = ["PlainAnswer", "StreamedAnswer", "Translation", "completion", "translated", "usage_of"]
+__all__ = ["TranslatedAnswer", "Translation", "completion", "translated", "usage_of"]
 
 ANSWER_BYTES = 32 << 20
-EVENT_BYTES = 4 << 20
 PING = b": ping\n\n"
 
 FINISH: Mapping[str, str] = {
@@ -36,55 +35,37 @@ FINISH: Mapping[str, str] = {
 """Stop reasons in OpenAI's words. A turn that pauses is not over, so it is cut short as one at its limit is."""
 
 
-def translated(upstream: Reply, *, stream: bool) -> Reply:
+def translated(upstream: Reply) -> Reply:
     """An answer of the Messages API as one of chat completions; what is no such answer is passed on as it is."""
     if not 200 <= upstream.status < 300:
         return upstream
-    if not stream:
-        return PlainAnswer(upstream)
-    kind = upstream.headers.get("Content-Type", "")
-    return upstream if "html" in kind or "json" in kind else StreamedAnswer(upstream)
+    return TranslatedAnswer(upstream)
 
 
-class PlainAnswer:
-    """A whole message, translated when it is read."""
-
-    def __init__(self, upstream: Reply) -> None:
-        self._upstream: Reply | None = upstream
-        self.close = upstream.close
-        self.status = upstream.status
-        self.headers = upstream.headers
-
-    async def chunk(self) -> bytes:
-        """All of it, then nothing."""
-        upstream, self._upstream = self._upstream, None
-        if upstream is None:
-            return b""
-        body = await read_all(upstream, ANSWER_BYTES)
-        try:
-            message = await parsed(body)
-        except ValueError:
-            return body
-        is_one = isinstance(message, dict) and message.get("type") == "message"
-        return dumps(completion(message)) if is_one else body
-
-
-class StreamedAnswer:
-    """A stream of Messages events, translated as they come."""
+class TranslatedAnswer:
+    """A whole message or a stream of Messages events, whichever comes, translated as it comes."""
 
     def __init__(self, upstream: Reply) -> None:
         self._upstream = upstream
-        self._cutter = Cutter(EVENT_BYTES)
+        self._cutter = Cutter(ANSWER_BYTES)
         self._translation = Translation()
-        self._ended = False
+        self._begun = self._ended = False
         self.close = upstream.close
         self.status = upstream.status
         self.headers = upstream.headers
 
     async def chunk(self) -> bytes:
-        """The next chunks; b"" at the end."""
+        """The next chunks, or the whole completion; b"" at the end."""
+        data, events = b"", True
         while not self._ended:
-            data = await self._upstream.chunk()
+            if self._begun:
+                data = await self._upstream.chunk()
+            else:
+                self._begun = True
+                data, events = await begun(self._upstream)
+            if not events:
+                self._ended = True
+                return await whole(data + await read_all(self._upstream, ANSWER_BYTES))
             self._ended = not data
             block = self._cutter.feed(data) if data else self._cutter.end()
             out = b"".join(self._translation.event(event) for event in split_events(block))
@@ -94,6 +75,16 @@ class StreamedAnswer:
 
 
 # Whole
+
+
+async def whole(body: bytes) -> bytes:
+    """A message as a chat completion; what is none, such as an error, as it is."""
+    try:
+        message = await parsed(body)
+    except ValueError:
+        return body
+    is_one = isinstance(message, dict) and message.get("type") == "message"
+    return dumps(completion(message)) if is_one else body
 
 
 def completion(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,6 +189,7 @@ class Translation:
     _id: Any = None
     _model: Any = None
     _usage: dict[str, Any] = field(factory=dict)
+    _usage_told: dict[str, Any] | None = None
     _open: dict[Any, Piece] = field(factory=dict)
     _begun: bool = False
     _said: bool = False
@@ -213,7 +205,7 @@ class Translation:
         if data == b"[DONE]":  # not of this wire, in which `message_stop` says it
             return b""
         try:
-            event = loads(data)
+            event = loads_answer(data)
         except ValueError:
             return raw
         kind = event.get("type") if isinstance(event, dict) else None
@@ -285,11 +277,18 @@ class Translation:
         if stop is None:
             return b""
         refusal = _refusal(delta) if isinstance(delta, dict) else None
-        return self._chunk({"refusal": refusal} if refusal else {}, stop)
+        return self._chunk({"refusal": refusal} if refusal else {}, stop) + self._told_usage()
 
     def _end(self, event: Mapping[str, Any]) -> bytes:
+        return self._told_usage() + DONE
+
+    def _told_usage(self) -> bytes:
+        """The usage, told with why it ended, for some stop there; and once more where it has changed since."""
         usage = usage_of(self._usage)
-        return (event_bytes(self._envelope([]) | {"usage": usage}) if usage else b"") + DONE
+        if not usage or usage == self._usage_told:
+            return b""
+        self._usage_told = usage
+        return event_bytes(self._envelope([]) | {"usage": usage})
 
     def _ping(self, event: Mapping[str, Any]) -> bytes:
         return PING

@@ -25,7 +25,7 @@ SAME = ("temperature", "top_p", "seed", "frequency_penalty", "presence_penalty")
 PASSED = ("think", "truncate", "shift", "logprobs", "top_logprobs")
 """Fields that `/api/chat` has under the same name."""
 
-LINE_BYTES = 1 << 20
+LINE_BYTES = 32 << 20
 DONE = b"data: [DONE]\n\n"
 
 
@@ -193,18 +193,21 @@ class NativeStream:
     def __init__(self, upstream: Reply, identity: str) -> None:
         self._upstream = upstream
         self._identity = identity
-        self._rest = b""
+        self._rest = bytearray()
         self._begun = False
         self._calls = 0
 
     async def chunk(self) -> bytes:
-        """The events of the next whole lines; b"" at the end. A line longer than 1 MiB is a ValueError."""
+        """The events of the next whole lines; b"" at the end. A line longer than 32 MiB is a ValueError."""
         while True:
             data = await self._upstream.chunk()
-            lines = (self._rest + data).split(b"\n")
-            self._rest = lines.pop() if data else b""
+            self._rest += data
             if len(self._rest) > LINE_BYTES:
                 raise ValueError("a line longer than its limit")
+            if data and b"\n" not in data:
+                continue
+            lines = bytes(self._rest).split(b"\n")
+            self._rest = bytearray(lines.pop() if data else b"")
             events = b"".join(self._events(line) for line in lines if line.strip())
             if events or not data:
                 return events

@@ -10,7 +10,8 @@ from typing import Any
 
 from attrs import frozen
 
-from routerpool.wire import dumps, estimate_tokens, text_tokens
+from routerpool.planning import estimate_tokens, text_tokens
+from routerpool.wire import dumps
 from routerpool_sandbox.example import example_of
 
 __all__ = ["LABEL", "Completion"]

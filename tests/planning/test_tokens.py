@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routerpool.wire import tokens
-from routerpool.wire.tokens import (
+from routerpool.planning import tokens
+from routerpool.planning.tokens import (
     CALL_TOKENS,
     IMAGE_TOKENS,
     MANY,
