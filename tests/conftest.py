@@ -32,6 +32,16 @@ def reason_of(report: Any) -> str:
     return str(told).removeprefix("Skipped: ")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the full sizes unless they are asked for."""
+    if "nightly" in (config.getoption("markexpr") or ""):
+        return
+    large = [item for item in items if item.get_closest_marker("nightly")]
+    if large:
+        config.hook.pytest_deselected(items=large)
+        items[:] = [item for item in items if not item.get_closest_marker("nightly")]
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail a run in which something is skipped for a reason that is not listed."""

@@ -377,6 +377,10 @@ class Config:
         factory=dict, repr=False, metadata={"internal": True, "help": "The environment, and below it that of .env"}
     )
 
+    def alias(self, model: str) -> str:
+        """What a name stands for: that of its alias, else of the first glob that takes it, else itself."""
+        return self.aliases.get(model) or self.glob(model) or model
+
     def glob(self, model: str) -> str | None:
         """What the first glob among the aliases that matches this name stands for."""
         return next((aim for glob, aim in self.aliases.items() if fnmatch.fnmatchcase(model, glob)), None)

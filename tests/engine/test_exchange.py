@@ -51,6 +51,6 @@ def test_a_refusal_quotes_no_key_and_its_type_is_ours(written: str) -> None:
 
 
 def test_a_refusal_that_is_no_json_is_plain_text() -> None:
-    answer = asked(reply=(400, f"<b>no {KEY}</b>"))
+    answer = asked(reply=(400, f"maximum context length exceeded by {KEY}"))
     assert answer.headers["Content-Type"].partition(";")[0] == "text/plain"
-    assert answer.body == b"<b>no [key]</b>"
+    assert answer.body == b"maximum context length exceeded by [key]"

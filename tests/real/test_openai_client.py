@@ -93,4 +93,4 @@ def test_a_private_request_is_answered_here(client: openai.OpenAI) -> None:
         max_tokens=40,
         extra_body={"router": {"privacy": "secret"}},
     )
-    assert answer.headers["X-Router-Provider"] in ("llamacpp", "sandbox")
+    assert answer.headers["X-Router-Provider"] in ("llamacpp", "smollm", "sandbox")

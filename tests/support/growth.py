@@ -19,7 +19,6 @@ from typing import Any
 
 import orjson
 from attrs import frozen
-from routerpool.providers.resets import pool_marker, read_reset
 from routerpool_anthropic.answer import Translation
 from routerpool_anthropic.answer import completion as completion_of_message
 from routerpool_anthropic.question import question
@@ -46,7 +45,9 @@ from routerpool.privacy.placeholders import Restorer, standins_in, unescaped
 from routerpool.providers.data import Params
 from routerpool.providers.failures import failure_of_answer
 from routerpool.providers.roster import listed
-from routerpool.wire.answers import answer_of, delta_of, join_opening
+from routerpool.refusals.resets import pool_marker, read_reset
+from routerpool.wire.answers import answer_of, delta_of
+from routerpool.wire.bodies import gathered
 from routerpool.wire.errors import read_error
 from routerpool.wire.hints import read_hints
 from routerpool.wire.json import loads
@@ -234,7 +235,7 @@ def streamed(data: bytes) -> None:
 
 def fragments(size: int) -> list[Any]:
     """Pieces of one tool call, in as many events."""
-    return [delta_of(chunk({"tool_calls": [call("x" * 20)]})) for _ in range(size // 60)]
+    return [chunk({"tool_calls": [call("x" * 20)]}) for _ in range(size // 60)]
 
 
 def asked(body: Any) -> ChatRequest:
@@ -339,7 +340,7 @@ READERS: Mapping[str, Reader] = {
     "server-sent events, dripped": Reader(lambda data: dripped(Cutter(1 << 30).feed, data), STREAMS),
     "a stream": Reader(streamed, STREAMS),
     "deltas": Reader(delta_of, CHUNKS),
-    "pieces of a tool call": Reader(lambda deltas: join_opening(deltas, complete=True), {"pieces": fragments}),
+    "pieces of a tool call": Reader(gathered, {"pieces": fragments}),
     "answers": Reader(
         lambda value: [answer_of(value), read_usage(value), read_error(value)],
         {
@@ -450,7 +451,7 @@ def _spent(call: Callable[[Any], object], value: Any) -> float:
 
 # What must be in the list
 
-SEES = ("routerpool.wire", "routerpool.providers", "routerpool.privacy")
+SEES = ("routerpool.wire", "routerpool.refusals", "routerpool.providers", "routerpool.privacy")
 """The rooms whose modules see foreign bytes."""
 
 USES = {"search", "match", "fullmatch", "findall", "finditer", "sub", "split"}

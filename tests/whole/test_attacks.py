@@ -28,8 +28,8 @@ def _marks(node: str) -> str:
 def test_a_row_tells_what_is_tried_and_what_holds_it_and_names_tests_that_are_there(row: dict[str, Any]) -> None:
     assert list(row) == ["kind", "tried", "holds", "test", "nightly"]
     assert all("\n" not in row[name].strip() and row[name] for name in ("kind", "tried", "holds"))
-    assert "mark.slow" not in _marks(row["test"]), "what the normal run leaves out is no test of the normal run"
-    assert row["nightly"] is None or "mark.slow" in _marks(row["nightly"])
+    assert "mark.nightly" not in _marks(row["test"]), "what the normal run leaves out is no test of the normal run"
+    assert row["nightly"] is None or "mark.nightly" in _marks(row["nightly"])
 
 
 def test_rows_of_one_kind_stand_together() -> None:

@@ -26,7 +26,7 @@ def test_a_reader_takes_time_as_what_it_reads_is_long(name: str) -> None:
     assert wrong(READERS[name].call, READERS[name].grown, SMALL) == {}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", READERS)
 def test_a_reader_takes_time_as_what_it_reads_is_long_at_full_size(name: str) -> None:
     assert wrong(READERS[name].call, READERS[name].grown, LARGE) == {}
@@ -38,7 +38,7 @@ def test_an_expression_takes_time_as_its_text_is_long(name: str) -> None:
     assert wrong(use, encoded(texts()) if of_bytes else texts(), SMALL) == {}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", PATTERNS)
 def test_an_expression_takes_time_as_its_text_is_long_at_full_size(name: str) -> None:
     use, of_bytes = PATTERNS[name]

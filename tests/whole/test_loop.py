@@ -149,12 +149,12 @@ async def test_no_answer_holds_the_loop_for_long() -> None:
     assert await answered(SMALL) == {}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 async def test_no_request_holds_the_loop_for_long_at_full_size() -> None:
     assert await longest("local", LARGE) == {}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 async def test_no_answer_holds_the_loop_for_long_at_full_size() -> None:
     assert await answered(LARGE) == {}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import shlex
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
@@ -251,6 +252,7 @@ def tour(*, pause: bool, as_json: bool) -> None:
             f"the tour needs plugins that are not installed: {', '.join(missing)}; "
             "in a checkout run `uv run --all-packages routerpool demo`"
         )
+    logging.getLogger("routerpool.refusals").setLevel(logging.ERROR)  # the tour itself tells what was refused
     with asyncio.Runner() as runner:  # a runner, so that waiting for Enter is not within the loop and Ctrl-C ends it
         house = _house(as_json)
         walk = runner.run(house.__aenter__())

@@ -244,8 +244,7 @@ class Policy:
         """What a model that is asked for may be called in a rule: also what it stands for, and whose it may be."""
         if self._router is None:
             return (model,)
-        config = self._router.config
-        aims = {model, config.aliases.get(model) or config.glob(model) or model}
+        aims = {model, self._router.config.alias(model)}
         return (*aims, *(key for aim in aims for key in self._router.catalog.snapshot.keys_of(aim)))
 
     def _weight(self, finding: Finding) -> Privacy:
