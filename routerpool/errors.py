@@ -23,11 +23,15 @@ __all__ = [
     "Unavailable",
     "defect",
     "nearest",
+    "release",
 ]
 
 
 LONGEST_GUESSED, MOST_GUESSES = 64, 300
 """The longest name for which one that was meant is sought, and among how many: each costs up to 0.1 ms."""
+
+MOST_CAUSES = 16
+"""How deep a chain of causes is followed, which somebody may have closed to a circle."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -60,6 +64,7 @@ CODES: Mapping[str, Code] = {
     "admin_only": Code(403, "permission_error", "the route needs one of the admin keys"),
     "model_not_found": Code(404, "invalid_request_error", "no candidate, profile or alias has this name"),
     "not_found": Code(404, "invalid_request_error", "there is no such path"),
+    "request_timeout": Code(408, "invalid_request_error", "the body came more slowly than limits.body_rate"),
     "request_too_large": Code(413, "invalid_request_error", "the body is larger than limits.request_bytes"),
     "unsupported_media_type": Code(415, "invalid_request_error", "the body must be sent as application/json"),
     "misdirected_host": Code(421, "invalid_request_error", "the Host header names none of this server's names"),
@@ -74,6 +79,7 @@ CODES: Mapping[str, Code] = {
     "attempts_exhausted": Code(503, "api_error", "every attempt failed; `attempts` says how"),
     "plugin_required": Code(503, "api_error", "a required plugin failed, so the request is refused"),
     "session_table_full": Code(503, "api_error", "the class of one more conversation could not be remembered"),
+    "overloaded": Code(503, "api_error", "this server has no memory, connections or descriptors left for the request"),
     "shutting_down": Code(503, "api_error", "the server is draining"),
     "budget_exhausted": Code(504, "api_error", "limits.budget_seconds passed before an answer began"),
 }
@@ -160,6 +166,20 @@ class RequestError(RouterpoolError):
         """The error as OpenAI's error object."""
         error = {"message": self.message, "type": CODES[self.code].type, "param": self.param, "code": self.code}
         return {"error": error | self.details}
+
+
+def release(error: BaseException) -> None:
+    """Drop the frames that a handled error and those behind it hold, and with them all that was read there.
+
+    A stream keeps the error that broke it, whose frames know the stream: without this, what such a circle holds stays
+    in memory until a collection, which is put off while the server runs.
+    """
+    link: BaseException | None = error
+    for _ in range(MOST_CAUSES):
+        if link is None:
+            return
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
 
 
 def defect() -> RequestError:

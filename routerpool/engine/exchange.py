@@ -12,7 +12,7 @@ from routerpool.engine.deadline import DeadlinePassed
 from routerpool.engine.journey import GONE, Journey
 from routerpool.engine.limits import limit_words, plain_limit, streams_limit
 from routerpool.engine.rewriting import Disclosure, Rewriting
-from routerpool.errors import RequestError
+from routerpool.errors import RequestError, release
 from routerpool.hooks.calling import Impl
 from routerpool.hooks.isolation import locate
 from routerpool.privacy.guard import may_see
@@ -80,6 +80,7 @@ class Exchange:
             failure = failure_of_exception(provider.name, error)
             if failure.kind is FailureKind.SERVER and not isinstance(error, (aiohttp.ClientError, OSError, ValueError)):
                 log.error("provider %s failed: %s", provider.name, locate(error))
+            release(error)
         finally:
             if upstream is not None:
                 upstream.close()
@@ -221,9 +222,10 @@ class Exchange:
     async def break_off(self, failure: Failure) -> None:
         """The client has seen a part: end its stream so that nobody can take the part for the whole."""
         journey = self.journey
+        ours = self.deadline.left is not None or failure.kind is FailureKind.OVERLOADED
         failure = evolve(failure, kind=FailureKind.INTERRUPTED, first_byte_sent=True)
         journey.tried.append((self.candidate, failure))
-        if self.deadline.left is None:  # else it was we who broke it off
+        if not ours:
             await self.hooks.collect("on_failure", self.attempt, failure)
         message = f"{self.candidate.key} broke off in the middle of its answer: {failure.message}"
         await self._end_visibly(RequestError("upstream_interrupted", message))

@@ -10,6 +10,7 @@ from time import monotonic, time
 import aiohttp
 from attrs import evolve, field, frozen
 
+from routerpool.errors import release
 from routerpool.protocols import Provider
 from routerpool.providers.failures import failure_of_exception
 from routerpool.types import Candidate, Model, Prices
@@ -116,6 +117,7 @@ class Catalog:
                 models = await provider.discover(session)
         except Exception as error:
             reason = _reason(provider.name, error)
+            release(error)
             if self.silent.get(provider.name) != reason:
                 log.warning("cannot list the models of %s", reason)
             self.silent[provider.name] = reason
