@@ -15,6 +15,7 @@ from routerpool.config import reading as configuration
 from routerpool.config.document import Problems
 from routerpool.config.sections import Config
 from routerpool.engine.admission import Admission
+from routerpool.engine.bodies import Bodies
 from routerpool.engine.exchange import Exchange
 from routerpool.engine.handover import AttemptReport, AttemptResult, Handover, Handovers, HostsExchange
 from routerpool.engine.journey import Journey, Services
@@ -82,13 +83,21 @@ class Router:
             config, self.hooks, self.providers, lambda: self.session, self.catalog.learn, Recorder(self.hooks)
         )
         self.admission = Admission(config.limits)
+        self.bodies = Bodies(config.limits)
         self.handovers = Handovers(config.limits.max_streams, config.limits.report_seconds)
         self.store = Store(config.store)
         self.rosters = Rosters(self.store, self.catalog)
         self.lists = True
         self.notes: list[str] = []
         self.overview = Overview(
-            self.services, self.catalog, self.owners, self.admission, self.handovers, self.store, self.notes
+            self.services,
+            self.catalog,
+            self.owners,
+            self.admission,
+            self.bodies,
+            self.handovers,
+            self.store,
+            self.notes,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._session: aiohttp.ClientSession | None = None

@@ -9,6 +9,7 @@ from attrs import frozen
 
 from routerpool.config.structure import converter
 from routerpool.engine.admission import Admission
+from routerpool.engine.bodies import Bodies
 from routerpool.engine.handover import Handovers
 from routerpool.engine.journey import Services
 from routerpool.hooks.calling import Impl
@@ -31,6 +32,7 @@ class Overview:
     catalog: Catalog
     owners: Mapping[str, Instance]
     admission: Admission
+    bodies: Bodies
     handovers: Handovers
     store: Store
     notes: list[str]
@@ -69,6 +71,7 @@ class Overview:
             "providers": [self._provider(name) for name in self.services.providers],
             "candidates": len(self.catalog.snapshot.candidates),
             "admission": self.admission.status(),
+            "bodies": self.bodies.status(),
             "retries": self.services.retries.status(),
             "refusals": self.services.refusals.counts,
             "decisions": self.handovers.status(),

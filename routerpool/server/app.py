@@ -16,10 +16,11 @@ from routerpool.hooks.isolation import locate
 from routerpool.planning.explanation import explain
 from routerpool.router import Router, Source
 from routerpool.server.access import Plane
+from routerpool.server.bodies import HELD, answer_unread, expect_nothing, send_continue
 from routerpool.server.decisions import Decisions
 from routerpool.server.life import ROUTER, Life
 from routerpool.server.plugin_routes import CALLER, Inner
-from routerpool.server.responses import SERVING, SHIELD, HttpSink, Serving, error_response, json_response, read_json
+from routerpool.server.responses import SERVING, SHIELD, HttpSink, Serving, error_response, json_response
 from routerpool.server.switches import save_switch
 from routerpool.types import Caller, Candidate
 from routerpool.wire.request import new_id
@@ -100,18 +101,19 @@ class Server(Life):
         ]
         for method, path, inner, plane in routes:
             handler = self.guarded(inner, plane)
-            app.router.add_route(method, prefix + path, handler)
+            app.router.add_route(method, prefix + path, handler, expect_handler=expect_nothing)
             if method == "GET":
                 app.router.add_route("HEAD", prefix + path, handler)
         for method, path in self.generation.plugin_routes:
             handler = self.guarded(self._plugin_route(method, path), partial(self._plane, method, path))
-            app.router.add_route(method, prefix + path, handler)
+            app.router.add_route(method, prefix + path, handler, expect_handler=expect_nothing)
             if method == "GET" and ("HEAD", path) not in self.generation.plugin_routes:
                 app.router.add_route("HEAD", prefix + path, handler)
         if root:
             for path in (f"{prefix}/", prefix) if prefix else ("/",):
                 app.router.add_get(path, self.guarded(self.root, "open"))
-        app.router.add_route("*", prefix + "/v1/{tail:.*}", self.guarded(self.missing, "open"))
+        missing = self.guarded(self.missing, "open")
+        app.router.add_route("*", prefix + "/v1/{tail:.*}", missing, expect_handler=expect_nothing)
         self.live(app)
 
     def _plugin_route(self, method: str, path: str) -> Inner:
@@ -122,6 +124,8 @@ class Server(Life):
             if method == "POST":  # a page to read may be read to the end
                 self.open_for_requests()
             request[SERVING] = self._serving(request)
+            if "Expect" in request.headers:  # it may read its body in another way than by `read_json`
+                await send_continue(request)
             return await route.inner(request, caller)
 
         return inner
@@ -146,12 +150,15 @@ class Server(Life):
                     access.check_near(request.remote, headers)
                 response = await inner(request, caller)
             except RequestError as error:
-                return error_response(error, cors, tell=self.generation.tell)
+                return await answer_unread(request, error_response(error, cors, tell=self.generation.tell))
             except web.HTTPException:
                 raise
             except Exception as error:
                 log.error("%s %s failed: %s", request.method, request.path, locate(error))
-                return error_response(defect(), cors)
+                return await answer_unread(request, error_response(defect(), cors))
+            finally:
+                if len(request) and HELD in request:
+                    request[HELD].end()
             if not response.prepared:
                 response.headers.update(cors)
             return response
@@ -190,7 +197,7 @@ class Server(Life):
             await router.turn_away(refused, request_id, caller)
         sink = HttpSink(request, self._serving(request))
         try:
-            body = await read_json(request, generation.limit)
+            body = await self.read(request, caller)
             asked = router.request(body, caller, request.headers.items(), request_id=request_id)
         except RequestError as error:
             error.request_id = request_id
@@ -225,7 +232,7 @@ class Server(Life):
 
     async def explain(self, request: web.Request, caller: Caller) -> web.Response:
         """`POST /v1/router/explain`: the plan for a chat body; nothing is sent anywhere."""
-        body = await read_json(request, self.generation.limit)
+        body = await self.read(request, caller)
         asked = self.router.request(body, caller, request.headers.items())
         return json_response(explain(await self.router.planner.plan(asked)))
 
@@ -257,7 +264,7 @@ class Server(Life):
     async def switch(self, request: web.Request, caller: Caller) -> web.Response:
         """`PUT /v1/router/plugins/{name}`: `{"enabled": true|false, "persist": true|false}`, for all workers."""
         name = request.match_info["name"]
-        body = await read_json(request, 1 << 16)
+        body = await self.read(request, caller, 1 << 16)
         enabled = body.get("enabled") if isinstance(body, dict) else None
         persist = body.get("persist", False) if isinstance(body, dict) else None
         if not isinstance(enabled, bool) or not isinstance(persist, bool) or not set(body) <= {"enabled", "persist"}:
