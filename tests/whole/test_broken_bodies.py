@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import gzip
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -118,4 +119,17 @@ async def test_a_hundred_answers_of_30_mb_that_break_off_are_forgotten(tmp_path:
         before = server.memory()
         for _ in range(100):
             assert await server.status(asked) == 503
+        await until(lambda: server.memory() <= before + 64 * MIB, 10)
+
+
+@pytest.mark.slow
+async def test_bombs_of_a_gigabyte_are_refused_and_not_unpacked(tmp_path: Path) -> None:
+    bomb = gzip.compress(b" " * (1000 * MIB), 1)
+    data = head("Content-Encoding: gzip", f"Content-Length: {len(bomb)}") + bomb
+    async with attacked(tmp_path) as server:
+        await server.health()
+        before, spent = server.memory(), server.cpu_seconds()
+        for _ in range(20):
+            assert await server.status(data) == 415
+        assert server.cpu_seconds() - spent < 20 * 0.1, "unpacking one takes a second and more"
         await until(lambda: server.memory() <= before + 64 * MIB, 10)
