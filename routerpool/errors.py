@@ -6,8 +6,12 @@ Every error that reaches a client carries one of `CODES`; every error that reach
 
 from __future__ import annotations
 
+import errno
+import logging
+import os
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from functools import cache
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -24,7 +28,10 @@ __all__ = [
     "defect",
     "nearest",
     "release",
+    "shortage",
 ]
+
+log = logging.getLogger("routerpool.errors")
 
 
 LONGEST_GUESSED, MOST_GUESSES = 64, 300
@@ -180,6 +187,51 @@ def release(error: BaseException) -> None:
             return
         link.__traceback__ = None
         link = link.__cause__ or link.__context__
+
+
+def shortage(error: BaseException, *, unresolved: bool = False) -> str | None:
+    """What this machine has run out of, where it is that which an error says; told once in the log, with the cure.
+
+    `unresolved` is an error of a name that did not resolve, which may have any number.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if unresolved and number not in SHORT_OF:
+        number = _no_descriptor()  # without one, name servers are not asked, and no name resolves
+    if number not in SHORT_OF:
+        return None
+    what, cure = SHORT_OF[number]
+    _tell_once(what, cure)
+    return what
+
+
+def _no_descriptor() -> int | None:
+    """The error of opening anything at all, if there is one."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.errno
+    return None
+
+
+@cache
+def _tell_once(what: str, cure: str) -> None:
+    log.error("%s, so that providers cannot be asked: %s · said once", what, cure)
+
+
+SHORT_OF: Mapping[int | None, tuple[str, str]] = {
+    errno.EMFILE: (
+        "this process has no file descriptor left",
+        "raise `ulimit -n` (systemd: LimitNOFILE), or lower limits.connections",
+    ),
+    errno.ENFILE: ("this machine has no file descriptor left", "raise fs.file-max, or look who holds them"),
+    errno.ENOMEM: ("this machine has no memory left", "lower limits.body_bytes and limits.max_streams, or add memory"),
+    errno.ENOBUFS: ("the network has no buffers left", "lower limits.max_streams, or give the kernel's sockets more"),
+    errno.EADDRNOTAVAIL: (
+        "this machine has no local address or port left for the connection",
+        "widen net.ipv4.ip_local_port_range; where it is so from the start, the address of base_url is not here",
+    ),
+}
+"""Errors of our own, by number: what is gone, and the cure."""
 
 
 def defect() -> RequestError:

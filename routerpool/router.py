@@ -15,10 +15,10 @@ from routerpool.config import reading as configuration
 from routerpool.config.document import Problems
 from routerpool.config.sections import Config
 from routerpool.engine.admission import Admission
-from routerpool.engine.bodies import Bodies
 from routerpool.engine.exchange import Exchange
 from routerpool.engine.handover import AttemptReport, AttemptResult, Handover, Handovers, HostsExchange
 from routerpool.engine.journey import Journey, Services
+from routerpool.engine.load import Bodies
 from routerpool.engine.overview import Overview
 from routerpool.engine.record import Recorder
 from routerpool.engine.run import Run

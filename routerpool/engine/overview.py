@@ -9,9 +9,9 @@ from attrs import frozen
 
 from routerpool.config.structure import converter
 from routerpool.engine.admission import Admission
-from routerpool.engine.bodies import Bodies
 from routerpool.engine.handover import Handovers
 from routerpool.engine.journey import Services
+from routerpool.engine.load import Bodies
 from routerpool.hooks.calling import Impl
 from routerpool.hooks.loading import Instance
 from routerpool.planning.catalog import Catalog

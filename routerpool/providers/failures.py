@@ -8,18 +8,15 @@ which may quote a prompt or a key.
 from __future__ import annotations
 
 import asyncio
-import errno
-import logging
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import NamedTuple
 
 import aiohttp
 from attrs import frozen
 
+from routerpool.errors import shortage
 from routerpool.providers.connection import NotHttpError
 from routerpool.providers.resets import DEFAULT_SPECS, HeaderSpec, pool_marker, read_reset, until_midnight, zone
 from routerpool.types import Answer, Failure, FailureKind
@@ -28,8 +25,6 @@ from routerpool.wire.json import EVENT_VALUES, loads
 from routerpool.wire.mask import Mask
 
 __all__ = ["CALLER_KINDS", "ErrorForm", "failure_of_answer", "failure_of_exception", "refused_fields"]
-
-log = logging.getLogger("routerpool.failures")
 
 CALLER_KINDS = frozenset({FailureKind.BAD_REQUEST, FailureKind.CONTENT_FILTER, FailureKind.TOO_LARGE})
 """Failures that are the client's own: the provider's words are kept and passed on as they are."""
@@ -327,54 +322,13 @@ def _stated_wait(
 
 def failure_of_exception(provider: str, error: BaseException) -> Failure:
     """The failure that an exception of the HTTP client means; only its kind of trouble is told, never its text."""
-    if (ours := _of_this_machine(error)) is not None:
+    if (ours := shortage(error, unresolved=isinstance(error, aiohttp.ClientConnectorDNSError))) is not None:
         return Failure(kind=FailureKind.OVERLOADED, message=f"{provider} was not asked: {ours}")
     for classes, kind, words in EXCEPTIONS:
         if isinstance(error, classes):
             return Failure(kind=kind, message=f"{provider}: {words}")
     return Failure(kind=FailureKind.SERVER, message=f"{provider}: {type(error).__name__}")
 
-
-def _of_this_machine(error: BaseException) -> str | None:
-    """What this machine has run out of, where it is that which an error says; told once in the log, with the cure."""
-    number = error.errno if isinstance(error, OSError) else None
-    if isinstance(error, aiohttp.ClientConnectorDNSError) and number not in SHORT_OF:
-        number = _no_descriptor()  # without one, name servers are not asked, and no name resolves
-    if number not in SHORT_OF:
-        return None
-    what, cure = SHORT_OF[number]
-    _tell_once(what, cure)
-    return what
-
-
-def _no_descriptor() -> int | None:
-    """The error of opening anything at all, if there is one."""
-    try:
-        os.close(os.open(os.devnull, os.O_RDONLY))
-    except OSError as error:
-        return error.errno
-    return None
-
-
-@cache
-def _tell_once(what: str, cure: str) -> None:
-    log.error("%s, so that providers cannot be asked: %s · said once", what, cure)
-
-
-SHORT_OF: Mapping[int | None, tuple[str, str]] = {
-    errno.EMFILE: (
-        "this process has no file descriptor left",
-        "raise `ulimit -n` (systemd: LimitNOFILE), or lower limits.connections",
-    ),
-    errno.ENFILE: ("this machine has no file descriptor left", "raise fs.file-max, or look who holds them"),
-    errno.ENOMEM: ("this machine has no memory left", "lower limits.body_bytes and limits.max_streams, or add memory"),
-    errno.ENOBUFS: ("the network has no buffers left", "lower limits.max_streams, or give the kernel's sockets more"),
-    errno.EADDRNOTAVAIL: (
-        "this machine has no local address or port left for the connection",
-        "widen net.ipv4.ip_local_port_range; where it is so from the start, the address of base_url is not here",
-    ),
-}
-"""Errors of our own, by number: what is gone, and the cure."""
 
 EXCEPTIONS: Sequence[tuple[tuple[type[BaseException], ...], FailureKind, str]] = (
     ((aiohttp.ClientConnectorCertificateError,), FailureKind.CONNECT, "its TLS certificate is not valid"),

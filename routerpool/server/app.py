@@ -16,7 +16,7 @@ from routerpool.hooks.isolation import locate
 from routerpool.planning.explanation import explain
 from routerpool.router import Router, Source
 from routerpool.server.access import Plane
-from routerpool.server.bodies import HELD, answer_unread, expect_nothing, send_continue
+from routerpool.server.bodies import answer_unread, end_body, expect_nothing, send_continue
 from routerpool.server.decisions import Decisions
 from routerpool.server.life import ROUTER, Life
 from routerpool.server.plugin_routes import CALLER, Inner
@@ -112,8 +112,7 @@ class Server(Life):
         if root:
             for path in (f"{prefix}/", prefix) if prefix else ("/",):
                 app.router.add_get(path, self.guarded(self.root, "open"))
-        missing = self.guarded(self.missing, "open")
-        app.router.add_route("*", prefix + "/v1/{tail:.*}", missing, expect_handler=expect_nothing)
+        app.router.add_route("*", prefix + "/v1/{tail:.*}", self.guarded(self.missing, "open"))
         self.live(app)
 
     def _plugin_route(self, method: str, path: str) -> Inner:
@@ -157,8 +156,7 @@ class Server(Life):
                 log.error("%s %s failed: %s", request.method, request.path, locate(error))
                 return await answer_unread(request, error_response(defect(), cors))
             finally:
-                if len(request) and HELD in request:
-                    request[HELD].end()
+                end_body(request)
             if not response.prepared:
                 response.headers.update(cors)
             return response

@@ -8,12 +8,21 @@ from contextlib import suppress
 from aiohttp import web
 from attrs import frozen
 
-from routerpool.engine.bodies import Bodies, Body
+from routerpool.engine.load import Bodies, Body
 from routerpool.errors import RequestError
 from routerpool.server.plugin_routes import CALLER
 from routerpool.types import Caller
 
-__all__ = ["HELD", "BodyLimits", "answer_unread", "expect_nothing", "send_continue", "too_large", "whole_body"]
+__all__ = [
+    "HELD",
+    "BodyLimits",
+    "answer_unread",
+    "end_body",
+    "expect_nothing",
+    "send_continue",
+    "too_large",
+    "whole_body",
+]
 
 BODY_SECONDS = 5.0
 """In every so many seconds of a body must come what `limits.body_rate` says of them, and all of a smaller one."""
@@ -82,6 +91,12 @@ def _held(request: web.BaseRequest, limits: BodyLimits, caller: Caller) -> Body:
     body = limits.bodies.begin(request.remote or "" if caller.id == Caller().id else caller.id)
     request[HELD] = body
     return body
+
+
+def end_body(request: web.BaseRequest) -> None:
+    """Let go of a request's share, if it has one."""
+    if len(request) and HELD in request:  # most keep nothing at all
+        request[HELD].end()
 
 
 def too_large(limit: int) -> RequestError:

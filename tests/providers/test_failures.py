@@ -10,8 +10,7 @@ import aiohttp
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
 
-from routerpool import OpenAIProvider, ProviderConfig
-from routerpool.providers import failures
+from routerpool import OpenAIProvider, ProviderConfig, errors
 from routerpool.providers.failures import ErrorForm, failure_of_answer, failure_of_exception
 from routerpool.types import ChatRequest, Failure, FailureKind, Model
 
@@ -235,7 +234,7 @@ def test_what_a_provider_has_refused_is_left_out_of_what_it_gets_from_then_on() 
 def test_what_this_machine_lacks_is_nobodys_failure_and_is_told_once_with_its_cure(
     number: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    failures._tell_once.cache_clear()
+    errors._tell_once.cache_clear()
     refused = aiohttp.ClientConnectorError(CONNECTION, OSError(number, "no"))
     for error in (refused, OSError(number, "no"), refused):
         assert failure_of_exception("p", error).kind is FailureKind.OVERLOADED
@@ -255,7 +254,7 @@ def test_a_name_that_does_not_resolve_for_want_of_a_descriptor_is_nobodys_failur
     def spent(*_: object) -> int:
         raise OSError(errno.EMFILE, "no")
 
-    monkeypatch.setattr(failures.os, "open", spent)
+    monkeypatch.setattr(errors.os, "open", spent)
     assert failure_of_exception("p", unresolved()).kind is FailureKind.OVERLOADED
 
 

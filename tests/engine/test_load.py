@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from routerpool.config.sections import LimitsConfig
 from routerpool.config.words import Size
-from routerpool.engine.bodies import Bodies, Body
+from routerpool.engine.load import Bodies, Body
 from routerpool.errors import RequestError
 
 LIMITS = LimitsConfig(request_bytes=Size(10), body_bytes=Size(100), body_bytes_per_caller=Size(40))
