@@ -6,8 +6,12 @@ Every error that reaches a client carries one of `CODES`; every error that reach
 
 from __future__ import annotations
 
+import errno
+import logging
+import os
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from functools import cache
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -23,11 +27,18 @@ __all__ = [
     "Unavailable",
     "defect",
     "nearest",
+    "release",
+    "shortage",
 ]
+
+log = logging.getLogger("routerpool.errors")
 
 
 LONGEST_GUESSED, MOST_GUESSES = 64, 300
 """The longest name for which one that was meant is sought, and among how many: each costs up to 0.1 ms."""
+
+MOST_CAUSES = 16
+"""How deep a chain of causes is followed, which somebody may have closed to a circle."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -62,6 +73,7 @@ CODES: Mapping[str, Code] = {
     "model_not_found": Code(404, "invalid_request_error", "no candidate, profile or alias has this name"),
     "not_found": Code(404, "invalid_request_error", "there is no such path"),
     "method_not_allowed": Code(405, "invalid_request_error", "the path takes other methods, which Allow names"),
+    "request_timeout": Code(408, "invalid_request_error", "the body came more slowly than limits.body_rate"),
     "request_too_large": Code(413, "invalid_request_error", "the body is larger than limits.request_bytes"),
     "unsupported_media_type": Code(415, "invalid_request_error", "the body must be sent as application/json"),
     "misdirected_host": Code(421, "invalid_request_error", "the Host header names none of this server's names"),
@@ -76,6 +88,7 @@ CODES: Mapping[str, Code] = {
     "attempts_exhausted": Code(503, "api_error", "every attempt failed; `attempts` says how"),
     "plugin_required": Code(503, "api_error", "a required plugin failed, so the request is refused"),
     "session_table_full": Code(503, "api_error", "the class of one more conversation could not be remembered"),
+    "overloaded": Code(503, "api_error", "this server has no memory, connections or descriptors left for the request"),
     "shutting_down": Code(503, "api_error", "the server is draining"),
     "budget_exhausted": Code(504, "api_error", "limits.budget_seconds passed before an answer began"),
 }
@@ -164,6 +177,65 @@ class RequestError(RouterpoolError):
         """The error as OpenAI's error object."""
         error = {"message": self.message, "type": CODES[self.code].type, "param": self.param, "code": self.code}
         return {"error": error | self.details}
+
+
+def release(error: BaseException) -> None:
+    """Drop the frames that a handled error and those behind it hold, and with them all that was read there.
+
+    A stream keeps the error that broke it, whose frames know the stream: without this, what such a circle holds stays
+    in memory until a collection, which is put off while the server runs.
+    """
+    link: BaseException | None = error
+    for _ in range(MOST_CAUSES):
+        if link is None:
+            return
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+
+
+def shortage(error: BaseException, *, unresolved: bool = False) -> str | None:
+    """What this machine has run out of, where it is that which an error says; told once in the log, with the cure.
+
+    `unresolved` is an error of a name that did not resolve, which may have any number.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if unresolved and number not in SHORT_OF:
+        number = _no_descriptor()  # without one, name servers are not asked, and no name resolves
+    if number not in SHORT_OF:
+        return None
+    what, cure = SHORT_OF[number]
+    _tell_once(what, cure)
+    return what
+
+
+def _no_descriptor() -> int | None:
+    """The error of opening anything at all, if there is one."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.errno
+    return None
+
+
+@cache
+def _tell_once(what: str, cure: str) -> None:
+    log.error("%s, so that providers cannot be asked: %s · said once", what, cure)
+
+
+SHORT_OF: Mapping[int | None, tuple[str, str]] = {
+    errno.EMFILE: (
+        "this process has no file descriptor left",
+        "raise `ulimit -n` (systemd: LimitNOFILE), or lower limits.connections",
+    ),
+    errno.ENFILE: ("this machine has no file descriptor left", "raise fs.file-max, or look who holds them"),
+    errno.ENOMEM: ("this machine has no memory left", "lower limits.body_bytes and limits.max_streams, or add memory"),
+    errno.ENOBUFS: ("the network has no buffers left", "lower limits.max_streams, or give the kernel's sockets more"),
+    errno.EADDRNOTAVAIL: (
+        "this machine has no local address or port left for the connection",
+        "widen net.ipv4.ip_local_port_range; where it is so from the start, the address of base_url is not here",
+    ),
+}
+"""Errors of our own, by number: what is gone, and the cure."""
 
 
 def defect() -> RequestError:

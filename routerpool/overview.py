@@ -11,6 +11,7 @@ from routerpool.config.structure import converter
 from routerpool.engine.admission import Admission
 from routerpool.engine.handover import Handovers
 from routerpool.engine.journey import Services
+from routerpool.engine.load import Bodies
 from routerpool.errors import Problem
 from routerpool.hooks.calling import Impl
 from routerpool.hooks.loading import Instance
@@ -33,6 +34,7 @@ class Overview:
     catalog: Catalog
     owners: Mapping[str, Instance]
     admission: Admission
+    bodies: Bodies
     handovers: Handovers
     store: Store
     notes: list[str]
@@ -71,6 +73,7 @@ class Overview:
             "providers": [self._provider(name) for name in self.services.providers],
             "candidates": len(self.catalog.snapshot.candidates),
             "admission": self.admission.status(),
+            "bodies": self.bodies.status(),
             "retries": self.services.retries.status(),
             "refusals": self.services.refusals.counts,
             "decisions": self.handovers.status(),

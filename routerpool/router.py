@@ -12,12 +12,13 @@ from typing import Any, Self
 import aiohttp
 
 from routerpool.config import reading as configuration
-from routerpool.config.document import Problems
 from routerpool.config.sections import Config
+from routerpool.document import Problems
 from routerpool.engine.admission import Admission
 from routerpool.engine.exchange import Exchange
 from routerpool.engine.handover import AttemptReport, AttemptResult, Handover, Handovers, HostsExchange
 from routerpool.engine.journey import Journey, Services
+from routerpool.engine.load import Bodies
 from routerpool.engine.record import Recorder
 from routerpool.engine.run import Run
 from routerpool.engine.sinks import EventSink, PlainSink, Sink, parsed_error
@@ -77,24 +78,18 @@ class Router:
         self.hints = declared_hints(self.hooks)
         self.planner = Planner(config, self.hooks, self.catalog, self.owners)
         self.services = Services(
-            config,
-            self.hooks,
-            self.providers,
-            lambda: self.session,
-            self.catalog.learn,
-            Recorder(self.hooks),
-            self.catalog.unheard,
-            unheeded_hints(self.hooks),
+            *(config, self.hooks, self.providers, lambda: self.session, self.catalog.learn, Recorder(self.hooks)),
+            *(self.catalog.unheard, unheeded_hints(self.hooks)),
         )
         self.admission = Admission(config.limits)
+        self.bodies = Bodies(config.limits)
         self.handovers = Handovers(config.limits.max_streams, config.limits.report_seconds)
         self.store = Store(config.store)
         self.rosters = Rosters(self.store, self.catalog)
         self.lists = True
         self.notes: list[str] = []
-        self.overview = Overview(
-            self.services, self.catalog, self.owners, self.admission, self.handovers, self.store, self.notes
-        )
+        at_work = self.admission, self.bodies, self.handovers
+        self.overview = Overview(self.services, self.catalog, self.owners, *at_work, self.store, self.notes)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._session: aiohttp.ClientSession | None = None
         self._stack = AsyncExitStack()

@@ -110,6 +110,8 @@ class FailureKind(StrEnum):
     EMPTY = "empty"
     INTERRUPTED = "interrupted"
     UNAVAILABLE = "unavailable"
+    OVERLOADED = "overloaded"
+    """This machine has no descriptor, memory or port left to ask anybody: nobody's failure, and no hook is told."""
     CLIENT_GONE = "client_gone"
 
 

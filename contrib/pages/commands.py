@@ -10,8 +10,8 @@ from markdown import anchor, paragraphs, prose, table
 
 from plugins import shipped
 from routerpool.cli.commands import cli
-from routerpool.config.document import Problems
 from routerpool.config.sections import PluginEntry
+from routerpool.document import Problems
 from routerpool.hooks.calling import Hooks
 from routerpool.hooks.loading import ALWAYS, make
 

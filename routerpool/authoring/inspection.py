@@ -20,10 +20,10 @@ import pluggy
 
 from routerpool import hookspecs
 from routerpool.authoring.rehearsal import rehearse
-from routerpool.config.document import Problems
 from routerpool.config.reading import schema
 from routerpool.config.sections import NAME, Config, PluginEntry
 from routerpool.config.structure import converter, keys_of
+from routerpool.document import Problems
 from routerpool.errors import PluginError, nearest
 from routerpool.hooks.calling import HOOKS, Hooks
 from routerpool.hooks.compatibility import Leaving, supported

@@ -10,9 +10,9 @@ from collections.abc import Container, Iterator, Mapping
 import click
 
 from routerpool.cli.client import Target
-from routerpool.config.document import Problems
 from routerpool.config.reading import load
 from routerpool.config.sections import PluginEntry
+from routerpool.document import Problems
 from routerpool.errors import PluginError, RouterpoolError
 from routerpool.hooks import loading
 from routerpool.hooks.calling import Hooks

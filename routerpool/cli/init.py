@@ -17,10 +17,10 @@ from typing import Any, Final
 import attrs
 from attrs import field, frozen
 
-from routerpool.config.document import scalar
 from routerpool.config.schema import plain
 from routerpool.config.sections import Config, LimitsConfig, PrivacyConfig, ServerConfig
 from routerpool.config.structure import keys_of
+from routerpool.document import scalar
 from routerpool.errors import RouterpoolError
 from routerpool.hooks.detection import SWITCHED_ON, Detection, Sighting
 from routerpool.hooks.loading import Installed

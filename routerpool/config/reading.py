@@ -19,7 +19,6 @@ from typing import Any, Final
 from attrs import evolve, frozen
 from dotenv import dotenv_values
 
-from routerpool.config.document import Document, KeyPath, Problems, expand, parse, read
 from routerpool.config.ownership import check_owner
 from routerpool.config.schema import Describer
 from routerpool.config.sections import (
@@ -34,6 +33,7 @@ from routerpool.config.sections import (
 )
 from routerpool.config.structure import salvaged, structure
 from routerpool.config.words import hidden
+from routerpool.document import Document, KeyPath, Problems, expand, parse, read
 from routerpool.errors import ConfigError, Problem, nearest
 
 __all__ = ["find", "from_mapping", "load", "schema"]

@@ -15,8 +15,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from routerpool.config.document import EnvText, KeyPath, scalar
 from routerpool.config.words import Size, Unheld, hidden, mismatch, word_of
+from routerpool.document import EnvText, KeyPath, scalar
 from routerpool.errors import nearest
 
 __all__ = ["SCALARS", "choice", "is_enum", "read_scalar"]

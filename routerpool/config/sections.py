@@ -17,10 +17,10 @@ from typing import Annotated, Any, Final, Literal
 
 from attrs import asdict, field, frozen
 
-from routerpool.config.document import Document, EnvText
 from routerpool.config.schema import Describer
 from routerpool.config.structure import converter, gathered, keys_of, salvaged
 from routerpool.config.words import Pattern, Range, Refused, Size, describe
+from routerpool.document import Document, EnvText
 from routerpool.types import Privacy, Tier
 
 __all__ = [
@@ -208,6 +208,19 @@ class LimitsConfig:
     )
     queue_seconds: Seconds = field(default=30.0, metadata={"help": "How long a request may wait for a slot"})
     request_bytes: Bytes = field(default=Size(32 * MIB), metadata={"help": "The largest body of a request"})
+    body_bytes: Bytes = field(
+        default=Size(256 * MIB), metadata={"help": "Bodies of requests under way, of all callers of a worker"}
+    )
+    body_bytes_per_caller: Bytes = field(
+        default=Size(64 * MIB), metadata={"help": "Bodies of requests under way, of one key or, without keys, address"}
+    )
+    body_rate: Bytes = field(
+        default=Size(1 << 10), metadata={"help": "The least of a body that must come in a second, after 5 s"}
+    )
+    head_seconds: Seconds = field(default=10.0, metadata={"help": "Until the head of a request is here"})
+    connections: Count | None = field(
+        default=None, metadata={"help": "Clients' connections to a worker at once; null is 80 % of its descriptors"}
+    )
     upstream_bytes: Bytes = field(default=Size(32 * MIB), metadata={"help": "The largest plain answer of a provider"})
     event_bytes: Bytes = field(default=Size(32 * MIB), metadata={"help": "The largest single event of a stream"})
 

@@ -39,7 +39,6 @@ from cattrs import (
 )
 from cattrs.gen import make_dict_structure_fn
 
-from routerpool.config.document import UNSET, KeyPath, Problems, looks_secret
 from routerpool.config.scalars import FOLDER, SCALARS, choice, is_enum, read_scalar
 from routerpool.config.words import (
     Pattern,
@@ -53,6 +52,7 @@ from routerpool.config.words import (
     mismatch,
     name_of,
 )
+from routerpool.document import UNSET, KeyPath, Problems, looks_secret
 from routerpool.errors import nearest
 
 __all__ = ["Hook", "converter", "gathered", "keys_of", "salvaged", "structure", "unwritten"]

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal, NewType, Union, get_args, get
 
 import attrs
 
-from routerpool.config.document import EnvText, KeyPath, looks_secret
+from routerpool.document import EnvText, KeyPath, looks_secret
 
 __all__ = [
     "Pattern",

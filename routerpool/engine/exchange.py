@@ -14,7 +14,7 @@ from routerpool.engine.deadline import Deadline, DeadlinePassed
 from routerpool.engine.journey import GONE, Journey
 from routerpool.engine.limits import limit_words, plain_limit, streams_limit
 from routerpool.engine.rewriting import Disclosure, Rewriting
-from routerpool.errors import RequestError
+from routerpool.errors import RequestError, release
 from routerpool.hooks.calling import Impl
 from routerpool.hooks.isolation import locate
 from routerpool.privacy.guard import may_see
@@ -100,9 +100,8 @@ class Exchange:
         except DeadlinePassed as passed:
             if passed.why in CLIENT_LEFT:
                 raise
-            failure = Failure(
-                kind=FailureKind.TIMEOUT, message=f"{provider.name}: {limit_words(passed.why, journey, provider)}"
-            )
+            words = f"{provider.name}: {limit_words(passed.why, journey, provider)}"
+            failure = Failure(kind=FailureKind.TIMEOUT, message=words)
         except RequestError as error:
             if not journey.committed:
                 raise
@@ -111,6 +110,7 @@ class Exchange:
             failure = failure_of_exception(provider.name, error)
             if failure.kind is FailureKind.SERVER and not isinstance(error, (aiohttp.ClientError, OSError, ValueError)):
                 log.error("provider %s failed: %s", provider.name, locate(error))
+            release(error)
         finally:
             if upstream is not None:
                 upstream.close()
@@ -191,24 +191,23 @@ class Exchange:
             body = await off_loop(rewriting.answer, body)
         size = len(said.text) + len(said.reasoning)
         await self.succeed(read_usage(document) or journey.estimated(max(size // 4, 1)))
-        await journey.to_client(
-            journey.sink.plain(Answer(status=200, content_type="application/json", body=body), journey.served())
-        )
+        answer = Answer(status=200, content_type="application/json", body=body)
+        await journey.to_client(journey.sink.plain(answer, journey.served()))
         return None
 
     async def _streamed(self, upstream: Reply, data: bytes) -> Failure | None:
         """Pass on a stream whose first bytes are `data`."""
         journey = self.journey
-        options = self.attempt.request.params.get("stream_options") or {}
+        params = self.attempt.request.params
         journey.stream = stream = Stream(
             self.provider.name,
             lambda data: self.provider.failure(upstream.status, upstream.headers, data),
-            strip_usage=not options.get("include_usage"),
-            may_be_empty=_may_be_empty(self.attempt.request.params),
+            strip_usage=not (params.get("stream_options") or {}).get("include_usage"),
+            may_be_empty=_may_be_empty(params),
             limit=self.limits.event_bytes,
             hold_limit=max(self.limits.upstream_bytes, self.limits.event_bytes),
-            most_text=_most_text(self.attempt.request.params),
-            choices=_choices(self.attempt.request.params),
+            most_text=_most_text(params),
+            choices=_choices(params),
             mask=getattr(self.provider, "mask", None),
         )
         self.late = AfterFinish(self.deadline)
@@ -270,9 +269,10 @@ class Exchange:
     async def break_off(self, failure: Failure) -> None:
         """The client has seen a part: end its stream so that nobody can take the part for the whole."""
         journey = self.journey
+        ours = self.deadline.left is not None or failure.kind is FailureKind.OVERLOADED
         failure = evolve(failure, kind=FailureKind.INTERRUPTED, first_byte_sent=True)
         journey.tried.append((self.candidate, failure))
-        if self.deadline.left is None:  # else it was we who broke it off
+        if not ours:
             await self.hooks.collect("on_failure", self.attempt, failure)
         message = f"{self.candidate.key} broke off in the middle of its answer: {failure.message}"
         await self._end_visibly(RequestError("upstream_interrupted", message))

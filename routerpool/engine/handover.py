@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from secrets import token_hex
 from time import perf_counter
@@ -129,6 +129,7 @@ class Handover(Sink):
         self._loop = asyncio.get_running_loop()
         self._turn: asyncio.Future[None] = self._loop.create_future()
         self._report: asyncio.Future[AttemptReport] | None = None
+        self._running: asyncio.Future[None] | None = None
 
     # For the host
 
@@ -178,8 +179,14 @@ class Handover(Sink):
             raise RequestError("invalid_request", f"there is no candidate called {key[:80]!a}", param="candidate")
         return found
 
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Call this as soon as it is over."""
+        if self._running is not None:
+            self._running.add_done_callback(lambda _: call())
+
     async def begun(self, running: asyncio.Future[None]) -> None:
         """Wait for the first attempt; a plan that is refused is its RequestError."""
+        self._running = running
         running.add_done_callback(self._over)
         await self._turn
         if self.error is not None:

@@ -13,12 +13,12 @@ from attrs import field, frozen
 
 from routerpool.config.sections import Config, Profile
 from routerpool.engine.deadline import Deadline, DeadlinePassed
-from routerpool.engine.fallback import BUDGET, Retries
 from routerpool.engine.record import Recorder, record_of
 from routerpool.engine.refusals import Refusals
 from routerpool.engine.sinks import Served, Sink
 from routerpool.errors import RequestError
 from routerpool.hooks.calling import Hooks
+from routerpool.planning.fallback import BUDGET, Retries
 from routerpool.protocols import Provider
 from routerpool.types import NO_HINTS, Candidate, ChatRequest, Failure, Features, Outcome, Plan, Usage
 from routerpool.wire.hints import given

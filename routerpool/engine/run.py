@@ -16,12 +16,12 @@ from attrs import evolve
 
 from routerpool.engine.deadline import DeadlinePassed
 from routerpool.engine.exchange import CLIENT_LEFT, Exchange
-from routerpool.engine.fallback import exhausted, own_decision, step_back, thin, wait_before
 from routerpool.engine.journey import Journey
 from routerpool.errors import RequestError, Unavailable
 from routerpool.hooks.calling import Impl
 from routerpool.hooks.isolation import locate, ours_to_end
 from routerpool.planning.explanation import refusal
+from routerpool.planning.fallback import exhausted, own_decision, step_back, thin, wait_before
 from routerpool.types import (
     Answer,
     Attempt,
@@ -163,7 +163,7 @@ class Run:
         if failure is None:
             return None
         self.journey.tried.append((attempt.candidate, failure))
-        if not attempt.claimed:
+        if not attempt.claimed and failure.kind is not FailureKind.OVERLOADED:
             self.services.refusals.note(attempt.candidate, failure)
         if failure.lacks is not None and not attempt.claimed:
             self.services.learn(attempt.candidate, failure.lacks, False)
@@ -219,6 +219,8 @@ class Run:
         return sendable
 
     async def _decide(self, attempt: Attempt, failure: Failure, queue: deque[Candidate]) -> Decision:
+        if failure.kind is FailureKind.OVERLOADED:
+            return Decision.NEXT  # nobody's failure: a connection that is kept alive may still do
         decision = own_decision(self.journey.profile, attempt.candidate, failure, queue)
         for _, asked in await self.hooks.collect("on_failure", attempt, failure):
             decision = max(decision, asked)

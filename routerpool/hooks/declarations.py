@@ -10,9 +10,9 @@ from typing import Any
 
 from attrs import evolve
 
-from routerpool.config.document import Problems
 from routerpool.config.sections import Config, Profile
 from routerpool.config.structure import structure
+from routerpool.document import Problems
 from routerpool.errors import PluginError, nearest
 from routerpool.hooks.calling import Hooks
 from routerpool.hooks.loading import Instance

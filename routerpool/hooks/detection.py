@@ -17,8 +17,8 @@ from typing import Any
 
 from attrs import field, frozen
 
-from routerpool.config.document import Problems
 from routerpool.config.sections import NAME, PluginEntry
+from routerpool.document import Problems
 from routerpool.errors import PluginError
 from routerpool.hooks.calling import Hooks, Impl
 from routerpool.hooks.isolation import locate

@@ -14,9 +14,9 @@ from typing import Any
 
 from attrs import asdict, define, field, frozen
 
-from routerpool.config.document import Problems
 from routerpool.config.sections import PluginEntry
 from routerpool.config.structure import structure
+from routerpool.document import Problems
 from routerpool.errors import PluginError, nearest
 from routerpool.hooks.compatibility import unmet
 from routerpool.hookspecs import PROJECT

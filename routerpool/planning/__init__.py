@@ -5,8 +5,8 @@ behind it, and who is not, with the reason.
 
 `catalog` keeps the snapshot true to what the providers say they have, `rosters` what they listed last, `selection` says
 what a model's name means and `dangling` which names in a configuration mean nothing. `plan` classifies, vetoes and has
-the strategies score, `ranking` makes an order of that, `explanation` puts a plan in words, `tokens` estimates a prompt,
-and `cost` says what an answer takes.
+the strategies score, `ranking` makes an order of that, `fallback` says what follows a failure, `explanation` puts a
+plan in words, `tokens` estimates a prompt, and `cost` says what an answer takes.
 """
 
 from routerpool.planning.catalog import Catalog, Snapshot

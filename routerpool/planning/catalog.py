@@ -11,6 +11,7 @@ from time import monotonic, time
 import aiohttp
 from attrs import evolve, field, frozen
 
+from routerpool.errors import release
 from routerpool.planning.ranking import plain
 from routerpool.protocols import Provider
 from routerpool.providers.failures import failure_of_exception
@@ -149,11 +150,13 @@ class Catalog:
                 models = await provider.discover(session)
         except Exception as error:
             reason, tries = _reason(name, error), self._vain.get(name, 0)
+            nobody = _nobody_there(name, error)
+            release(error)
             if self.silent.get(name) != reason:
                 log.warning("cannot list the models of %s", reason)
             self.silent[name], self._vain[name] = reason, tries + 1
             wait = min(AGAIN_SECONDS[min(tries, len(AGAIN_SECONDS) - 1)], usual)
-            self._due[name] = monotonic() + (min(wait, NOBODY_THERE_SECONDS) if _nobody_there(name, error) else wait)
+            self._due[name] = monotonic() + (min(wait, NOBODY_THERE_SECONDS) if nobody else wait)
         else:
             self.silent.pop(name, None)
             self.listed[name] = time()

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 
 from attrs import frozen
 
-from routerpool.config.document import KeyPath, Problems
 from routerpool.config.sections import Config, Profile
+from routerpool.document import KeyPath, Problems
 from routerpool.errors import Problem, nearest
 from routerpool.hooks.calling import Hooks
 from routerpool.planning.catalog import Catalog

@@ -21,6 +21,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from routerpool.config.sections import ServerConfig
 from routerpool.errors import ConfigError, Problem, RouterpoolError
+from routerpool.process.connections import IDLE_SECONDS, Connections
 from routerpool.router import Router
 from routerpool.server.access import is_loopback
 from routerpool.server.app import Server
@@ -36,8 +37,11 @@ BACKLOG = 1024
 BEAT_SECONDS = 2.0
 """How often a worker tells its supervisor that its loop goes round."""
 
-LINGER_SECONDS = 2.0
-"""How long the rest of a body that was refused is still read, so that the client sees why."""
+READ_BYTES = 1 << 16
+"""How much of a body may wait for its reader; twice as much stops the client."""
+
+LINGER_SECONDS = 1.0
+"""How long a body is read and dropped that nobody wanted, behind a GET for instance; one that is refused is not."""
 
 
 class ListenError(RouterpoolError):
@@ -142,15 +146,22 @@ async def _serve(
     server = Server(router, load=load, control=control)
     server.reloaded.append(lambda new: _read_certificate(tls, new.config.server))
     server.attach(app, config.base_path.rstrip("/"), root=True)
-    runner = web.AppRunner(
-        app, access_log=None, handle_signals=False, shutdown_timeout=config.drain, lingering_time=LINGER_SECONDS
-    )
+    own: dict[str, Any] = {
+        "access_log": None,
+        "lingering_time": LINGER_SECONDS,
+        "keepalive_timeout": IDLE_SECONDS,
+        "auto_decompress": False,  # bodies that come packed are refused, and not unpacked before
+        "read_bufsize": READ_BYTES,
+    }
+    runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=config.drain, **own)
+    connections = Connections(router.config.limits)
+    serving: asyncio.Server | None = None
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _ask_to_stop, loop, stop)
     await runner.setup()
     try:
-        await web.SockSite(runner, listener, ssl_context=tls, backlog=BACKLOG).start()
+        serving = await connections.listen(runner, listener, tls, BACKLOG, **own)
         if control is not None:
             await web.UnixSite(runner, control.address(control.number)).start()
         reloads = Reloads(server)
@@ -165,6 +176,8 @@ async def _serve(
         await stop.wait()
         server.draining = True
     finally:
+        if serving is not None:
+            serving.close()
         await runner.cleanup()
 
 

@@ -45,6 +45,9 @@ HEADER_BYTES, MANY_HEADERS = 32 << 10, 16
 READ_BYTES = 1 << 14
 """How much of an answer may wait for a slow reader; twice as much stops the provider."""
 
+INTERIM_ANSWERS = 8
+"""How many answers (1xx) may only announce the real one."""
+
 COPIED_BYTES = 1 << 16
 """Up to this size a body is sent in one piece with its head; a longer one is not copied."""
 
@@ -137,8 +140,26 @@ class ProxyRefusedError(aiohttp.ClientError):
     """A proxy does not let us through to the provider."""
 
 
-class Protocol(ResponseHandler):
-    """aiohttp's client protocol, which knows whether it was used and tells a body's reader that no HTTP followed."""
+class CountingProtocol(ResponseHandler):
+    """aiohttp's client protocol, which ends an answer that is announced without end."""
+
+    heads = 0
+
+    def set_response_params(self, **params: Any) -> None:
+        """A request begins."""
+        self.heads = 0
+        super().set_response_params(**params)
+
+    def read(self) -> Coroutine[Any, Any, tuple[RawResponseMessage, aiohttp.StreamReader]]:
+        """The head of the next answer, unless too many came before it."""
+        self.heads += 1
+        if self.heads > INTERIM_ANSWERS + 1:
+            raise NotHttpError("too many interim answers")
+        return super().read()
+
+
+class Protocol(CountingProtocol):
+    """One for prepared heads, which knows whether it was used and tells a body's reader that no HTTP followed."""
 
     used = False
     """Whether an answer was waited for over this connection before."""
@@ -171,8 +192,9 @@ class Connections(aiohttp.TCPConnector):
         if gone:
             _tell(gone)
         self.plain = bool(gone or os.environ.get(PLAIN))
-        if not self.plain:
-            self._factory = partial(Protocol, loop=asyncio.get_running_loop())  # type: ignore[assignment]  # invariant
+        if not gone:
+            protocol = CountingProtocol if self.plain else Protocol
+            self._factory = partial(protocol, loop=asyncio.get_running_loop())  # type: ignore[assignment]  # invariant
 
     @property
     def fresh(self) -> Connections:

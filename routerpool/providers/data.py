@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from attrs import field, frozen
 
-from routerpool.config.document import Problems, read
 from routerpool.config.structure import structure
+from routerpool.document import Problems, read
 from routerpool.providers.failures import ErrorForm
 from routerpool.refusals.resets import HeaderSpec
 from routerpool.types import Pool, Prices, Tier

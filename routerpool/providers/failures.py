@@ -16,6 +16,7 @@ from typing import NamedTuple
 import aiohttp
 from attrs import frozen
 
+from routerpool.errors import shortage
 from routerpool.providers.connection import NotHttpError, ProxyRefusedError
 from routerpool.refusals.overflow import says_too_long
 from routerpool.refusals.resets import DEFAULT_SPECS, HeaderSpec, pool_marker, read_reset, until_midnight, zone
@@ -322,6 +323,8 @@ def _stated_wait(
 
 def failure_of_exception(provider: str, error: BaseException) -> Failure:
     """The failure that an exception of the HTTP client means; only its kind of trouble is told, never its text."""
+    if (ours := shortage(error, unresolved=isinstance(error, aiohttp.ClientConnectorDNSError))) is not None:
+        return Failure(kind=FailureKind.OVERLOADED, message=f"{provider} was not asked: {ours}")
     for classes, kind, words in EXCEPTIONS:
         if isinstance(error, classes):
             return Failure(kind=kind, message=f"{provider}: {words}")

@@ -125,13 +125,16 @@ class NotListedError(ValueError):
 async def read_all(reply: Reply, limit: int) -> bytes:
     """The whole body, or a ValueError once it is longer than `limit` bytes."""
     parts, size = [], 0
-    while data := await reply.chunk():
-        size += len(data)
-        if size > limit:
-            reply.close()
-            raise ValueError("a body longer than its limit")
-        parts.append(data)
-    return b"".join(parts)
+    try:
+        while data := await reply.chunk():
+            size += len(data)
+            if size > limit:
+                reply.close()
+                raise ValueError("a body longer than its limit")
+            parts.append(data)
+        return b"".join(parts)
+    finally:
+        parts.clear()  # an error holds this frame, and may be held for long
 
 
 async def read_document(response: aiohttp.ClientResponse) -> Any:

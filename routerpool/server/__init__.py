@@ -3,8 +3,8 @@
 In: requests over a socket. Out: the engine's answers and errors as responses, in OpenAI's form.
 
 `access` says who may call, `app` holds the routes and `life` the router behind them, with its reloads and its end;
-`responses` reads bodies and writes answers, `doors` in other dialects, `plugin_routes` and `switches` are about
-plugins, `guide` and `decisions` serve hosts that forward requests themselves.
+`bodies` says which bodies are read and how far, `responses` reads them and writes answers, `doors` in other dialects;
+`plugin_routes` and `switches` are about plugins, `guide` and `decisions` serve hosts that forward requests themselves.
 """
 
 from routerpool.server.app import Server, create_app, setup

@@ -15,11 +15,12 @@ from routerpool.errors import RequestError, RouterpoolError, defect
 from routerpool.hooks.isolation import locate
 from routerpool.planning.explanation import explain
 from routerpool.router import Router, Source
-from routerpool.server.access import Plane
+from routerpool.server.access import Access, Plane
+from routerpool.server.bodies import answer_unread, end_body, expect_nothing, send_continue
 from routerpool.server.decisions import Decisions
 from routerpool.server.life import ROUTER, Life
 from routerpool.server.plugin_routes import CALLER, Inner
-from routerpool.server.responses import SERVING, SHIELD, HttpSink, Serving, error_response, json_response, read_json
+from routerpool.server.responses import SERVING, SHIELD, HttpSink, Serving, error_response, json_response
 from routerpool.server.switches import save_switch
 from routerpool.types import Caller, Candidate
 from routerpool.wire.request import new_id
@@ -71,6 +72,18 @@ def serving(source: Source | Router) -> Server:
     return Server(Router.of(source), load=lambda: Router.of(source))
 
 
+def cors_of(access: Access, origin: str | None) -> Mapping[str, str]:
+    """The headers of every answer of ours, and those for pages of a listed origin."""
+    if origin is None or (origin not in access.origins and "*" not in access.origins):
+        return SHIELD
+    return {
+        **SHIELD,
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Expose-Headers": EXPOSED_HEADERS,
+        "Vary": "Origin",
+    }
+
+
 class Server(Life):
     """The handlers of a router."""
 
@@ -100,12 +113,12 @@ class Server(Life):
         ]
         for method, path, inner, plane in routes:
             handler = self.guarded(inner, plane)
-            app.router.add_route(method, prefix + path, handler)
+            app.router.add_route(method, prefix + path, handler, expect_handler=expect_nothing)
             if method == "GET":
                 app.router.add_route("HEAD", prefix + path, handler)
         for method, path in self.generation.plugin_routes:
             handler = self.guarded(self._plugin_route(method, path), partial(self._plane, method, path))
-            app.router.add_route(method, prefix + path, handler)
+            app.router.add_route(method, prefix + path, handler, expect_handler=expect_nothing)
             if method == "GET" and ("HEAD", path) not in self.generation.plugin_routes:
                 app.router.add_route("HEAD", prefix + path, handler)
         if root:
@@ -122,6 +135,8 @@ class Server(Life):
             if method == "POST":  # a page to read may be read to the end
                 self.open_for_requests()
             request[SERVING] = self._serving(request)
+            if "Expect" in request.headers:  # it may read its body in another way than by `read_json`
+                await send_continue(request)
             return await route.inner(request, caller)
 
         return inner
@@ -136,7 +151,7 @@ class Server(Life):
 
         async def handler(request: web.Request) -> web.StreamResponse:
             headers = request.headers
-            cors = self._cors(headers.get("Origin"))
+            cors = cors_of(self.generation.access, headers.get("Origin"))
             try:
                 target = request.host if "Host" in headers else None
                 wanted = plane if isinstance(plane, str) else plane()
@@ -146,12 +161,14 @@ class Server(Life):
                     access.check_near(request.remote, headers)
                 response = await inner(request, caller)
             except RequestError as error:
-                return error_response(error, cors, tell=self.generation.tell)
+                return await answer_unread(request, error_response(error, cors, tell=self.generation.tell))
             except web.HTTPException:
                 raise
             except Exception as error:
                 log.error("%s %s failed: %s", request.method, request.path, locate(error))
-                return error_response(defect(), cors)
+                return await answer_unread(request, error_response(defect(), cors))
+            finally:
+                end_body(request)
             if not response.prepared:
                 response.headers.update(cors)
             return response
@@ -160,23 +177,9 @@ class Server(Life):
 
     def _serving(self, request: web.Request) -> Serving:
         """What the sink of a request needs."""
-        cors = self._cors(request.headers.get("Origin"))
+        cors = cors_of(self.generation.access, request.headers.get("Origin"))
         serving = self.generation.serving
         return serving if cors is SHIELD else evolve(serving, extra=cors)
-
-    def _cors(self, origin: str | None) -> Mapping[str, str]:
-        """The headers of every answer of ours, and those for pages of a listed origin."""
-        if origin is None:
-            return SHIELD
-        origins = self.generation.access.origins
-        if origin not in origins and "*" not in origins:
-            return SHIELD
-        return {
-            **SHIELD,
-            "Access-Control-Allow-Origin": origin,
-            "Access-Control-Expose-Headers": EXPOSED_HEADERS,
-            "Vary": "Origin",
-        }
 
     # For those who ask models
 
@@ -190,7 +193,7 @@ class Server(Life):
             await router.turn_away(refused, request_id, caller)
         sink = HttpSink(request, self._serving(request))
         try:
-            body = await read_json(request, generation.limit)
+            body = await self.read(request, caller)
             asked = router.request(body, caller, request.headers.items(), request_id=request_id)
         except RequestError as error:
             error.request_id = request_id
@@ -225,7 +228,7 @@ class Server(Life):
 
     async def explain(self, request: web.Request, caller: Caller) -> web.Response:
         """`POST /v1/router/explain`: the plan for a chat body; nothing is sent anywhere."""
-        body = await read_json(request, self.generation.limit)
+        body = await self.read(request, caller)
         asked = self.router.request(body, caller, request.headers.items())
         return json_response(explain(await self.router.planner.plan(asked)))
 
@@ -257,7 +260,7 @@ class Server(Life):
     async def switch(self, request: web.Request, caller: Caller) -> web.Response:
         """`PUT /v1/router/plugins/{name}`: `{"enabled": true|false, "persist": true|false}`, for all workers."""
         name = request.match_info["name"]
-        body = await read_json(request, 1 << 16)
+        body = await self.read(request, caller, 1 << 16)
         enabled = body.get("enabled") if isinstance(body, dict) else None
         persist = body.get("persist", False) if isinstance(body, dict) else None
         if not isinstance(enabled, bool) or not isinstance(persist, bool) or not set(body) <= {"enabled", "persist"}:
@@ -306,7 +309,7 @@ class Server(Life):
 
     async def missing(self, request: web.Request, caller: Caller) -> web.Response:
         """Every other path under /v1: 501 for what OpenAI has, else 404, and the answer to a browser's preflight."""
-        if request.method == "OPTIONS" and self._cors(request.headers.get("Origin")) is not SHIELD:
+        if request.method == "OPTIONS" and cors_of(self.generation.access, request.headers.get("Origin")) is not SHIELD:
             allowed = {
                 "Access-Control-Allow-Methods": "GET, POST, PUT, DELETE",
                 "Access-Control-Allow-Headers": request.headers.get("Access-Control-Request-Headers", "*"),

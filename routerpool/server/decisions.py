@@ -13,8 +13,9 @@ from multidict import CIMultiDict
 from routerpool.engine.handover import HANDOVER_ENDED, AttemptResult, Handover
 from routerpool.errors import RequestError, nearest
 from routerpool.planning.explanation import ranked_rows, veto_rows
+from routerpool.server.bodies import HELD
 from routerpool.server.life import Life
-from routerpool.server.responses import json_response, read_json
+from routerpool.server.responses import json_response
 from routerpool.types import Answer, Caller, Candidate, Failure, FailureKind, Outcome
 from routerpool.wire.json import dumps, loads_answer
 from routerpool.wire.request import new_id
@@ -44,9 +45,12 @@ class Decisions:
         self.server.open_for_requests()
         generation, request_id = self.server.generation, new_id()
         try:
-            body = await read_json(request, generation.limit)
+            body = await self.server.read(request, caller)
             asked = generation.router.request(body, caller, request.headers.items(), request_id=request_id)
             handover = await generation.router.hand_over(asked, claims=True)
+            if (held := request.get(HELD)) is not None:  # until it is reported, not until it is answered
+                del request[HELD]
+                handover.at_end(held.end)
         except RequestError as error:
             error.request_id = request_id
             raise
@@ -55,7 +59,7 @@ class Decisions:
     async def report(self, request: web.Request, caller: Caller) -> web.Response:
         """`POST /v1/router/report`: how an attempt went that `decide` has asked for; whom to ask next."""
         server = self.server
-        body = await read_json(request, server.generation.limit)
+        body = await server.read(request, caller)
         if not isinstance(body, dict) or not isinstance(body.get("report_token"), str):
             raise _wrong("report_token", "must be the `report_token` that `decide` has given")
         token, _, worker = body["report_token"].partition("-")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -13,9 +13,11 @@ from routerpool.errors import RequestError
 from routerpool.hooks.calling import take_over
 from routerpool.router import Router
 from routerpool.server.access import Access
+from routerpool.server.bodies import BodyLimits
 from routerpool.server.plugin_routes import routes_of
-from routerpool.server.responses import Serving, Watch
+from routerpool.server.responses import Serving, Watch, read_json
 from routerpool.server.switches import load_switches
+from routerpool.types import Caller
 
 __all__ = ["ROUTER", "Control", "Generation", "Life"]
 
@@ -49,9 +51,9 @@ class Generation:
         self.router = router
         self.number = number
         self.access = Access(router.config.server)
-        self.limit = router.config.limits.request_bytes
         self.tell = router.config.transparency != "none"
-        self.serving = Serving(watch, self.limit, self.tell)
+        limits = router.config.limits
+        self.serving = Serving(watch, BodyLimits(limits.request_bytes, limits.body_rate, router.bodies), self.tell)
         self.plugin_routes = routes_of(router.hooks)
 
 
@@ -163,6 +165,10 @@ class Life:
         if name in self.router.hooks.instances and self.router.hooks.switch(name, enabled).required:
             off = "on again" if enabled else "off: requests go on without it"
             log.warning("the required plugin %s is switched %s", name, off)
+
+    def read(self, request: web.Request, caller: Caller, limit: int | None = None) -> Awaitable[Any]:
+        """The parsed body of a request to a route of ours."""
+        return read_json(request, limit, limits=self.generation.serving.bodies, caller=caller)
 
     def open_for_requests(self) -> None:
         """Refuse a new request while those under way are waited for."""

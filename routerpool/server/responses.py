@@ -14,9 +14,11 @@ from aiohttp.http import HttpProcessingError
 from attrs import frozen
 
 from routerpool.engine.sinks import Served, Sink
-from routerpool.errors import RequestError
+from routerpool.errors import RequestError, release
 from routerpool.router import Router
-from routerpool.types import Answer, ChatRequest
+from routerpool.server.bodies import BodyLimits, too_large, whole_body
+from routerpool.server.plugin_routes import CALLER
+from routerpool.types import Answer, Caller, ChatRequest
 from routerpool.wire.errors import error_event
 from routerpool.wire.json import TooManyValuesError, dumps, loads_request, off_loop
 from routerpool.wire.sse import DONE
@@ -39,9 +41,6 @@ SHIELD: Mapping[str, str] = {"X-Content-Type-Options": "nosniff", "Cross-Origin-
 
 REQUEST_VALUES = 250_000
 """The most values in a client's JSON: texts are one each, so a request has some thousands."""
-
-BODY_SECONDS = 30.0
-"""How long a client may pause in the middle of its body."""
 
 LOOK_SECONDS = 0.1
 """How often we look whether clients are still there; an upstream is cut within this time of their going."""
@@ -92,8 +91,7 @@ class Serving:
     """What a sink needs of its server: who sees clients leave, more headers, whether to tell how it was routed."""
 
     watch: Watch
-    limit: int
-    """The most bytes of a body."""
+    bodies: BodyLimits
     tell: bool = True
     extra: Mapping[str, str] = SHIELD
 
@@ -220,25 +218,32 @@ def json_response(value: Any, status: int = 200) -> web.Response:
     return web.Response(status=status, body=dumps(value), content_type="application/json")
 
 
-async def read_json(request: web.BaseRequest, limit: int | None = None) -> Any:
+async def read_json(
+    request: web.BaseRequest,
+    limit: int | None = None,
+    *,
+    limits: BodyLimits | None = None,
+    caller: Caller | None = None,
+) -> Any:
     """The parsed body, at most `limit` bytes of it, whatever the host application's own limit is.
 
-    A plugin's route needs no limit of its own: `limits.request_bytes` holds.
+    A plugin's route names none of these: `limits.request_bytes` holds, and who calls is known.
     """
-    if limit is None:
+    if limits is None:
         serving: Serving = request[SERVING]
-        limit = serving.limit
+        limits = serving.bodies
+    limit = limits.largest if limit is None else limit
     declared = request.content_length
     if declared is not None and declared > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     try:
-        body = await _whole_body(request, limit)
-    except TimeoutError:
-        raise RequestError("invalid_json", f"nothing more of the body came within {BODY_SECONDS:g} s") from None
-    except ConnectionError:
-        raise RequestError("client_gone", "the client left before the end of its request") from None
-    except (web.RequestPayloadError, HttpProcessingError):
-        raise RequestError("invalid_json", "the body is not framed as its headers say") from None
+        body = await whole_body(request, limit, limits, caller or request[CALLER])
+    except TimeoutError as error:
+        raise _unread(error, "request_timeout", f"less than {limits.rate} bytes of the body came in a second") from None
+    except ConnectionError as error:
+        raise _unread(error, "client_gone", "the client left before the end of its request") from None
+    except (web.RequestPayloadError, HttpProcessingError) as error:
+        raise _unread(error, "invalid_json", "the body is not framed as its headers say") from None
     return await parsed_json(body)
 
 
@@ -252,25 +257,6 @@ async def parsed_json(body: bytes | bytearray) -> Any:
         raise RequestError("invalid_json", "the body is not valid JSON") from None
 
 
-async def _whole_body(request: web.BaseRequest, limit: int) -> bytes | bytearray:
-    content, body = request.content, b""
-    if content.at_eof():  # a middleware of the host has read it before us
-        body = await request.read()
-    elif content.is_eof():  # all of it is here: nothing will be waited for
-        body = await content.read()
-    if body or content.at_eof():
-        if len(body) > limit:
-            raise _too_large(limit)
-        return body
-    grown, loop = bytearray(), asyncio.get_running_loop()
-    async with asyncio.timeout(BODY_SECONDS) as pause:
-        while part := await content.readany():
-            grown += part
-            if len(grown) > limit:
-                raise _too_large(limit)
-            pause.reschedule(loop.time() + BODY_SECONDS)
-    return grown
-
-
-def _too_large(limit: int) -> RequestError:
-    return RequestError("request_too_large", f"the body is larger than {limit} bytes (limits.request_bytes)")
+def _unread(error: Exception, code: str, message: str) -> RequestError:
+    release(error)
+    return RequestError(code, message)

@@ -30,8 +30,8 @@ import pytest
 from attrs import field, frozen
 
 from routerpool.config import Pattern, Range
-from routerpool.config.document import KeyPath, Problems, read
 from routerpool.config.structure import structure
+from routerpool.document import KeyPath, Problems, read
 from routerpool.errors import ConfigError
 from routerpool.refusals.resets import until_midnight, zone
 from routerpool.types import FailureKind

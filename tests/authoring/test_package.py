@@ -17,8 +17,8 @@ from click.testing import CliRunner, Result
 
 from routerpool.authoring.package import KINDS, LONGEST, Package, write
 from routerpool.cli import commands as cli
-from routerpool.config.document import parse
 from routerpool.config.reading import from_mapping
+from routerpool.document import parse
 from routerpool.hooks.compatibility import supported
 
 from ..support.shelf import Shelf, install

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routerpool.cli.init import Scaffold, env_example, inline, propose, whole
-from routerpool.config.document import parse
 from routerpool.config.reading import load
+from routerpool.document import parse
 from routerpool.errors import RouterpoolError
 from routerpool.hooks.detection import detect, zero_config
 from routerpool.hooks.loading import installed

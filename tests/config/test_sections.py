@@ -10,7 +10,8 @@ import pytest
 import yaml
 from attrs import evolve, fields_dict
 
-from routerpool.config import document, sections
+from routerpool import document
+from routerpool.config import sections
 from routerpool.config.reading import from_mapping, load
 from routerpool.config.sections import (
     BUILT_IN_PROFILES,

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routerpool.config import converter, document
-from routerpool.config.document import Problems
 from routerpool.config.reading import from_mapping, schema
 from routerpool.config.schema import Describer
 from routerpool.config.structure import structure
 from routerpool.config.words import Pattern, Range, Size
+from routerpool.document import Problems
 
 from ..support.settings import CANARY, ENV, Colour, Entry, Plugin, Price, plugin
 

@@ -16,9 +16,9 @@ from attrs import field, frozen, make_class
 from cattrs import Converter
 
 from routerpool.config import converter
-from routerpool.config.document import Problems
 from routerpool.config.structure import structure
 from routerpool.config.words import Range
+from routerpool.document import Problems
 from routerpool.types import Outcome, Privacy
 
 from ..support.settings import Colour

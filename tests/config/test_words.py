@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from attrs import frozen
 
-from routerpool.config.document import Problems
 from routerpool.config.structure import structure
+from routerpool.document import Problems
 
 from ..support.settings import CANARY, ENV, KEY_IDS, KEYS, complaints, tree_with
 

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routerpool import Candidate, Decision, Failure, FailureKind, Model, OpenAIProvider, RequestError, Router, hookimpl
-from routerpool.engine.fallback import Retries
 from routerpool.engine.run import _soonest
 from routerpool.errors import AnswerError
+from routerpool.planning.fallback import Retries
 from routerpool.testing import Witness, make_router
 from routerpool.testing.fixtures import serving
 from routerpool.testing.upstream import Upstream

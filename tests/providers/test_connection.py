@@ -22,7 +22,16 @@ from yarl import URL
 
 from routerpool import OpenAIProvider
 from routerpool.providers import connection
-from routerpool.providers.connection import INNER_NAMES, PLAIN, Connections, InnerName, PreparedPost, Received, missing
+from routerpool.providers.connection import (
+    INNER_NAMES,
+    PLAIN,
+    Connections,
+    InnerName,
+    NotHttpError,
+    PreparedPost,
+    Received,
+    missing,
+)
 from routerpool.providers.failures import failure_of_exception
 from routerpool.providers.replies import HttpReply, read_all
 from routerpool.providers.settings import ProviderConfig
@@ -200,6 +209,53 @@ def test_announcements_before_the_answer_are_skipped() -> None:
         async with speaking(Spoken(early + answer(b"said"))) as (url, session):
             reply = await PreparedPost(URL(url), {}).post(session, b"{}")
             assert (reply.status, await whole(reply)) == (200, b"said")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("count", [8, 9])
+def test_announcements_are_counted_for_each_answer_and_one_too_many_is_no_http(count: int) -> None:
+    async def main() -> None:
+        early = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+        server = Spoken(early * 8 + answer(b"one"), early * count + answer(b"two"))
+        async with speaking(server) as (url, session):
+            target = PreparedPost(URL(url), {})
+            assert await whole(await target.post(session, b"")) == b"one"
+            if count == 8:
+                assert await whole(await target.post(session, b"")) == b"two"
+                return
+            with pytest.raises(NotHttpError) as raised:
+                await target.post(session, b"")
+            failure = failure_of_exception("p", raised.value)
+            assert failure.kind is FailureKind.SERVER
+            assert "HTTP" in failure.message
+            async with asyncio.timeout(2):
+                await server.closed.wait()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("posted", [True, False], ids=["POST", "GET"])
+def test_announcements_without_end_are_not_read_on(posted: bool) -> None:
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            while True:
+                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+                await writer.drain()
+        except ConnectionError:
+            ended.set()
+        finally:
+            writer.close()
+
+    ended = asyncio.Event()
+
+    async def main() -> None:
+        listening = await asyncio.start_server(flood, "127.0.0.1", 0)
+        async with listening, aiohttp.ClientSession(connector=Connections(limit=0)) as session, asyncio.timeout(5):
+            with pytest.raises(NotHttpError):
+                await (PreparedPost(at(listening), {}).post(session, b"{}") if posted else session.get(at(listening)))
+            await ended.wait()
 
     asyncio.run(main())
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 
+import aiohttp
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 
-from routerpool import OpenAIProvider, ProviderConfig
+from routerpool import OpenAIProvider, ProviderConfig, errors
 from routerpool.providers.failures import ErrorForm, failure_of_answer, failure_of_exception
 from routerpool.types import ChatRequest, Failure, FailureKind, Model
 
@@ -225,3 +228,38 @@ def test_what_a_provider_has_refused_is_left_out_of_what_it_gets_from_then_on() 
         "messages": [{"role": "system", "content": "be brief"}, {"role": "assistant", "content": "hello"}],
     }
     assert history[0]["role"] == "developer", "the request itself is as it was, for other candidates"
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL])
+def test_what_this_machine_lacks_is_nobodys_failure_and_is_told_once_with_its_cure(
+    number: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors._tell_once.cache_clear()
+    refused = aiohttp.ClientConnectorError(CONNECTION, OSError(number, "no"))
+    for error in (refused, OSError(number, "no"), refused):
+        assert failure_of_exception("p", error).kind is FailureKind.OVERLOADED
+    (told,) = caplog.records
+    assert told.levelname == "ERROR"
+    assert any(cure in told.getMessage() for cure in ("raise", "lower", "widen"))
+
+
+def test_a_refused_connection_is_still_the_providers_failure() -> None:
+    for error in (aiohttp.ClientConnectorError(CONNECTION, OSError(errno.ECONNREFUSED, "no")), unresolved()):
+        assert failure_of_exception("p", error).kind is FailureKind.CONNECT
+
+
+def test_a_name_that_does_not_resolve_for_want_of_a_descriptor_is_nobodys_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def spent(*_: object) -> int:
+        raise OSError(errno.EMFILE, "no")
+
+    monkeypatch.setattr(errors.os, "open", spent)
+    assert failure_of_exception("p", unresolved()).kind is FailureKind.OVERLOADED
+
+
+CONNECTION = ConnectionKey("p.example", 443, True, True, None, None, None)
+
+
+def unresolved() -> aiohttp.ClientConnectorDNSError:
+    return aiohttp.ClientConnectorDNSError(CONNECTION, OSError(-3, "Temporary failure in name resolution"))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +17,7 @@ from aiohttp import web
 from routerpool import Features, Level, Prices, Privacy, RequestError, hookimpl, route
 from routerpool.config import converter
 from routerpool.errors import CODES
+from routerpool.server import bodies
 from routerpool.server.switches import save_switch
 
 from ..support.house import CHAT, JSON, House, Reply, events, house, occupy
@@ -902,7 +904,25 @@ async def shutting_down(at: House) -> Reply:
     return await at.chat()
 
 
-WAITABLE = {"request_queue_full", "request_queue_timeout", "quota_exhausted", "shutting_down"}
+@case("overloaded")
+async def overloaded(at: House) -> Reply:
+    at.router.bodies.begin("127.0.0.1").grow(64 << 20)
+    return await at.chat(user="x" * (32 << 10))
+
+
+@case("request_timeout")
+async def request_timeout(at: House) -> Reply:
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(60)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bodies, "BODY_SECONDS", 0.1)
+        async with at.client.post(at.url("/v1/chat/completions"), data=slowly(), headers=JSON) as response:
+            return Reply(response.status, response.headers, await response.read())
+
+
+WAITABLE = {"overloaded", "request_queue_full", "request_queue_timeout", "quota_exhausted", "shutting_down"}
 
 
 @pytest.mark.parametrize("code", CASES)

@@ -34,9 +34,9 @@ from routerpool_secrets import Secrets
 
 import routerpool
 from routerpool import ChatRequest, Model, RouterpoolError
-from routerpool.config.document import Problems, expand, parse, scalar
 from routerpool.config.reading import from_mapping
 from routerpool.config.sections import Config
+from routerpool.document import Problems, expand, parse, scalar
 from routerpool.engine.rewriting import Disclosure
 from routerpool.errors import nearest
 from routerpool.planning.tokens import estimate_tokens, text_tokens

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 import jsonschema
 from attrs import field, frozen, validators
 
-from routerpool.config import document, sections
+from routerpool import document
+from routerpool.config import sections
 from routerpool.config.reading import from_mapping, load, schema
 from routerpool.config.sections import (
     Config,

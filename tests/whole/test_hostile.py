@@ -23,7 +23,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from routerpool.server import responses
+from routerpool.server import bodies
 
 from ..support.house import CHAT, House, Reply, house, shared
 
@@ -647,7 +647,7 @@ LATE = {"silence": b"", "no size": b"ZZ\r\n", "a size too small": b"5\r\nhelloXX
 
 @pytest.mark.parametrize("late", LATE)
 async def test_a_body_that_does_not_come_is_not_waited_for_for_ever(late: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(responses, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
     async with hostile_house() as at:
         reader, writer = await asyncio.open_connection("127.0.0.1", at.port)
         try:

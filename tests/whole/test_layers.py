@@ -25,7 +25,7 @@ IMPORT_SECONDS = 0.5
 
 ROOMS = (  # the rule: lowest first, a room imports only from those above it in this list, types included
     *("version", "types", "errors", "protocols", "hookspecs"),
-    "config",
+    *("document", "config"),
     "wire",
     "store",
     "hooks",

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from routerpool.authoring.package import KINDS, Package, write
-from routerpool.config.document import parse
 from routerpool.config.reading import from_mapping
+from routerpool.document import parse
 from routerpool.hooks.loading import installed, make
 from routerpool.testing import Upstream
 from routerpool.testing.process import served

@@ -483,7 +483,7 @@ def living_in(folder: Path, config: dict[str, Any]) -> Iterator[House]:
     root = logging.getLogger()
     level = root.level
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
-        patch.setattr("routerpool.engine.fallback.RETRY_BASE_SECONDS", 0.0)
+        patch.setattr("routerpool.planning.fallback.RETRY_BASE_SECONDS", 0.0)
         HERE = house = House(folder, config)
         stack.callback(house.loop.close)
         patch.setattr(root, "handlers", [house.lines])  # pytest's own would keep all of it

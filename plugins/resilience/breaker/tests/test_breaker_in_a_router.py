@@ -266,7 +266,7 @@ def test_wrong_options_are_refused_at_the_start_with_their_path() -> None:
 
 def test_in_a_total_outage_clients_do_not_multiply_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     """At most 1.2 calls for each request once the outage is known (facts of the field: an unbounded retry gives 3)."""
-    monkeypatch.setattr("routerpool.engine.fallback.RETRY_BASE_SECONDS", 0.0)  # calls are counted here, not waits
+    monkeypatch.setattr("routerpool.planning.fallback.RETRY_BASE_SECONDS", 0.0)  # calls are counted here, not waits
 
     async def body() -> None:
         async with scene({"one": ["m1"], "two": ["m2"], "three": ["m3"]}) as house:

@@ -169,7 +169,9 @@ def exhausted(
         }
         for candidate, failure in tried
     ]
-    if tried and all(failure.lacks is not None for failure in failures):
+    if tried and all(failure.kind is FailureKind.OVERLOADED for failure in failures):
+        code, message, waits = "overloaded", "nobody could be asked", [1.0]
+    elif tried and all(failure.lacks is not None for failure in failures):
         lacking = ", ".join(sorted({str(failure.lacks) for failure in failures}))
         code, message = "unsupported_capabilities", f"no candidate can do what this request needs ({lacking})"
     elif left <= 0:

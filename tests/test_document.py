@@ -13,15 +13,15 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routerpool.config import document
-from routerpool.config.document import parse, read
+from routerpool import document
 from routerpool.config.reading import from_mapping, load
 from routerpool.config.sections import (
     Profile,
 )
+from routerpool.document import parse, read
 from routerpool.errors import ConfigError
 
-from ..support.settings import ENV, complaints
+from .support.settings import ENV, complaints
 
 
 @pytest.mark.parametrize(
