@@ -117,7 +117,8 @@ def register_routes() -> Iterable[web.AbstractRouteDef]:
     `request.app[routerpool.ROUTER]` is the router, `request[routerpool.CALLER]` who calls. `routerpool.route` says who
     may: `plane` is `open` (all, without a key), `user` (who asks models), `host` (who forwards by itself) or `admin`.
     A plain aiohttp route is for admins under `/v1/router/`, else for users. A path that a reload adds is served from
-    the next start on. Doors that answer chats use `Router.handle` with a `routerpool.server.HttpSink`.
+    the next start on. A door that answers chats is a `routerpool.server.DoorSink` in words of its own, or an `HttpSink`
+    in OpenAI's; both end in `Router.handle(request, sink)`, which answers into any `Sink`.
 
     When: once, when the server is made: at start and at every reload.
     Order: all are collected; of two handlers for one method and path the later plugin's counts.

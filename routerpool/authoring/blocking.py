@@ -56,7 +56,7 @@ PASSED: Final = frozenset({"os.listdir", "os.scandir", "import"})
 """Of these nothing is left behind."""
 
 
-class Refused(PermissionError):
+class Blocked(PermissionError):
     """What code gets that is watched and wants to leave the process."""
 
 
@@ -75,7 +75,7 @@ class BlockingListener:
     """What blocks the thread, each once: what was asked for, the event, and the place."""
 
     def hear(self, event: str, args: tuple[Any, ...]) -> None:
-        """Take note of an event; raises `Refused` where it must not happen."""
+        """Take note of an event; raises `Blocked` where it must not happen."""
         here = threading.get_ident() == self.thread and self.doing is not None
         if not here and not threading.current_thread().name.startswith(self.pool):
             return
@@ -86,7 +86,7 @@ class BlockingListener:
         if event in PASSED or (event == "open" and not _writes(args)):
             return
         self.refused = True
-        raise Refused(f"{event} is refused in a rehearsal")
+        raise Blocked(f"{event} is refused in a rehearsal")
 
     def _asked_by(self) -> tuple[str | None, bool, bool]:
         """The line of the package that led here, whether an import did, and whether asyncio takes care of it."""

@@ -78,7 +78,7 @@ def with_settings(config: Config, instances: Sequence[Instance], problems: Probl
     profiles = {}
     for name, profile in config.profiles.items():
         path = ("profiles", name, "settings")
-        for plugin in profile.settings.keys() - classes.keys():
+        for plugin in (plugin for plugin in profile.settings if plugin not in classes):  # in the file's order
             if plugin not in named:
                 problems.add((*path, plugin), f"`plugins` names no plugin {plugin!r}{nearest(plugin, named)}")
             elif any(instance.name == plugin for instance in instances):  # else it is off, and nobody knows

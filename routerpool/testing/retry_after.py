@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from routerpool.testing.answers import encode, openai_error
 
-__all__ = ["RETRY_AFTER_FORMS", "Form"]
+__all__ = ["RETRY_AFTER_FORMS", "RetryAfterForm"]
 
 Headers = list[tuple[str, str]]
 
 
-class Form(NamedTuple):
+class RetryAfterForm(NamedTuple):
     """One form of a stated wait."""
 
     build: Callable[[float], tuple[Headers, bytes]]
@@ -23,18 +23,18 @@ class Form(NamedTuple):
     """The wait it means, counted from the answer; None where it states none that can be used."""
 
 
-def _form(seconds: float | None, *headers: tuple[str, str], body: Any = None) -> Form:
+def _form(seconds: float | None, *headers: tuple[str, str], body: Any = None) -> RetryAfterForm:
     payload = encode(openai_error(429) if body is None else body)
-    return Form(lambda _: (list(headers), payload), seconds)
+    return RetryAfterForm(lambda _: (list(headers), payload), seconds)
 
 
 def _dated(
     seconds: float | None, headers: Callable[[float], Headers], body: Callable[[float], Any] | None = None
-) -> Form:
+) -> RetryAfterForm:
     def build(now: float) -> tuple[Headers, bytes]:
         return headers(now), encode(body(now) if body else openai_error(429))
 
-    return Form(build, seconds)
+    return RetryAfterForm(build, seconds)
 
 
 def _http_date(now: float) -> str:
@@ -96,7 +96,7 @@ _GROQ_DAY: Headers = [
     ("x-ratelimit-reset-tokens", "0s"),
 ]
 
-RETRY_AFTER_FORMS: Mapping[str, Form] = {
+RETRY_AFTER_FORMS: Mapping[str, RetryAfterForm] = {
     "sec": _form(7, ("retry-after", "7")),
     "float": _form(1.5, ("retry-after", "1.5")),
     "zero": _form(0, ("retry-after", "0")),

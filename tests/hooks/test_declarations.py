@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -11,6 +12,8 @@ from attrs import evolve, field, frozen
 
 from routerpool import Attempt, ChatRequest, ConfigError, OpenAIProvider, Router, hookimpl
 from routerpool.config import schema
+from routerpool.document import Problems
+from routerpool.hooks.declarations import with_settings
 from routerpool.testing import Upstream, make_router
 
 
@@ -88,8 +91,28 @@ def test_settings_of_a_plugin_that_is_off_are_left_alone() -> None:
 
 def test_a_configuration_that_was_made_ready_is_taken_as_it_is() -> None:
     router = made({"loud": {"settings": {"shout": {"loud": True}}}})
-    again = Router(router.config, list(router.hooks.instances.values()))
-    assert again.config.profiles["loud"].settings == {"shout": PerProfile(loud=True)}
+    problems = Problems()
+    again = with_settings(router.config, list(router.hooks.instances.values()), problems)
+    assert not problems
+    assert again.profiles["loud"].settings == {"shout": PerProfile(loud=True)}
+
+
+def test_unknown_names_are_told_in_the_order_of_the_file() -> None:
+    names = [f"other{number}" for number in range(20)]
+    with pytest.raises(ConfigError) as caught:
+        made({"loud": {"settings": {name: {} for name in names}}})
+    assert [problem.path for problem in caught.value.problems] == [f"profiles.loud.settings.{name}" for name in names]
+
+
+def test_what_is_wrong_in_a_files_settings_is_told_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "routerpool.yaml"
+    file.write_text(
+        "plugins:\n  sandbox: {}\nprofiles:\n  short:\n    settings:\n      sandbx: {a: 1}\n      sandbox: {}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        Router.of(file)
+    told = [(problem.path, problem.line) for problem in caught.value.problems]
+    assert told == [("profiles.short.settings.sandbx", 6), ("profiles.short.settings.sandbox", 7)]
 
 
 def test_editors_know_what_a_profile_can_set() -> None:
