@@ -329,14 +329,20 @@ def test_keys_have_names_of_their_own() -> None:
         ),
         (
             "allowed_origins",
-            ["*", "https://app.example", "http://localhost:3000", "app://obsidian.md", "chrome-extension://abc"],
+            [
+                "*",
+                "null",
+                "https://app.example",
+                "http://localhost:3000",
+                "app://obsidian.md",
+                "chrome-extension://abc",
+            ],
             [
                 "https://app.example/",
                 "https://App.example",
                 "app.example",
                 "https://*.example",
                 "https://a.b/c",
-                "null",
             ],
         ),
     ],
