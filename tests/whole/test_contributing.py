@@ -65,5 +65,5 @@ def test_what_has_a_nightly_form_runs_in_it_every_night(name: str, count: int) -
 
 def test_the_night_runs_what_is_slow_and_meets_a_bare_environment() -> None:
     text = NIGHTLY.read_text()
-    assert "pytest -m slow\n" in text
+    assert 'pytest -m "slow or nightly"\n' in text
     assert "install --quiet -e '.[test]' $(printf -- '-e %s ' plugins/*/*/ contrib/litellm/)\n" in text

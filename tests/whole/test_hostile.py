@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from routerpool.server import bodies
+from routerpool.wire.hints import LONGEST_NAME
 
 from ..support.house import CHAT, House, Reply, house, shared
 
@@ -386,13 +387,15 @@ def carrying(text: str) -> dict[str, Any]:
     }
 
 
-NAMED = ("profile", "privacy", "priority", "mode", "preferred", "max_queue_seconds", "allow_async")
+NAMED = ("profile", "privacy", "priority", "mode", "preferred", "max_queue_seconds", "allow_async", "task", "session")
 
 
 async def naughty(at: House, text: str) -> str | None:
     """Send a text in every place where one may stand; what was wrong with what came back."""
     body = carrying(text)
-    hints = {"task": text, "session": text, "preferred": [text]}
+    hints: dict[str, Any] = {"task": text, "session": text} if len(text) <= LONGEST_NAME else {}
+    if len(text) <= LONGEST_NAME and "*" not in text:
+        hints["preferred"] = [text]
     stream = bool(len(text) % 2)
     reply = await at.chat({**body, "router": hints, "stream": stream})
     if (told := unanswered(reply, stream)) is not None:
@@ -447,7 +450,8 @@ async def headers_judged(texts: Iterable[str]) -> dict[str, bytes]:
             if (whole := sent_in_headers(text)) is None:
                 continue
             harmless = re.sub(rb"X-Router-(Privacy|Profile): [^\r]*\r\n", b"", whole)
-            for data, allowed in ((whole, (200, 400, 404)), (harmless, (200,))):
+            taken = (200,) if len(text.strip()) <= LONGEST_NAME else (400,)
+            for data, allowed in ((whole, (200, 400, 404)), (harmless, taken)):
                 answer = await at.raw(data, wait=HANG)
                 if not answer or int(answer[9:12]) not in allowed or CANARY.encode() in answer:
                     found[text] = answer
@@ -613,7 +617,7 @@ FRAMES: Mapping[str, tuple[bytes, tuple[int, ...]]] = {
     "a size too small": (head(CLOSE, CHUNKED) + b"5\r\n" + BODY + b"\r\n0\r\n\r\n", (400,)),
     "a bare line end": (head(CLOSE, CHUNKED) + CHUNKS.replace(b"\r\n", b"\n"), (400,)),
     "content type twice": (head(CLOSE, LENGTH, b"Content-Type: text/plain") + BODY, (200, 400, 415)),
-    "sessions twice": (head(CLOSE, LENGTH, b"X-Session-Id: a", b"X-Session-Id: b") + BODY, (200,)),
+    "sessions twice": (head(CLOSE, LENGTH, b"X-Session-Id: a", b"X-Session-Id: b") + BODY, (400,)),
     "a hint twice": (head(CLOSE, LENGTH, b"X-Router-Task: a", b"X-Router-Task: b") + BODY, (200, 400)),
     "two keys where none is wanted": (
         head(CLOSE, LENGTH, b"Authorization: Bearer a", b"Authorization: Bearer b") + BODY,
