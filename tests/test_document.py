@@ -156,7 +156,7 @@ def test_no_text_ends_in_a_traceback(text: str) -> None:
     assert isinstance(complaints(text), list)
 
 
-SHARED = Path(os.environ.get("ROUTERPOOL_SHARED_DATA") or Path(__file__).parents[3] / "shared" / "data")
+SHARED = Path(os.environ.get("ROUTERPOOL_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data")
 STRINGS = SHARED / "reliability" / "own" / "security_strings.json"
 
 

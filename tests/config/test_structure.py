@@ -12,7 +12,8 @@ from attrs import field, fields_dict, frozen, make_class, validators
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routerpool.config import converter, document
+from routerpool import document
+from routerpool.config import converter
 from routerpool.config.reading import from_mapping, schema
 from routerpool.config.schema import Describer
 from routerpool.config.structure import structure

@@ -19,9 +19,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from routerpool import Attempt, ChatRequest, Failure, FailureKind, Model, RequestError, Unavailable, hookimpl
-from routerpool.engine import fallback, journey
+from routerpool.engine import journey
 from routerpool.engine import run as engine
 from routerpool.engine.sinks import Served
+from routerpool.planning import fallback
 from routerpool.testing.upstream import Received
 from routerpool.types import Answer
 

@@ -41,9 +41,9 @@ from routerpool import (
     hookimpl,
 )
 from routerpool.config.reading import from_mapping
-from routerpool.engine import fallback
 from routerpool.engine.sinks import Served
 from routerpool.hooks.loading import Instance
+from routerpool.planning import fallback
 from routerpool.planning.explanation import explain
 from routerpool.testing.upstream import Upstream
 from routerpool.types import Native

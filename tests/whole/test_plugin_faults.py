@@ -51,11 +51,11 @@ from routerpool import (
     hookimpl,
 )
 from routerpool.cli.commands import cli
-from routerpool.engine import fallback
 from routerpool.hooks import calling as hooks_module
 from routerpool.hooks.calling import HOOKS
 from routerpool.hooks.detection import zero_config
 from routerpool.hooks.loading import Installed
+from routerpool.planning import fallback
 from routerpool.testing import Witness, make_router
 from routerpool.testing.upstream import Upstream
 from routerpool.wire.errors import error_event
