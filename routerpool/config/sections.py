@@ -170,6 +170,10 @@ class ServerConfig:
         default=None,
         metadata={"help": "How long running answers may go on when the server stops: 30, or 8 as a container's PID 1"},
     )
+    heartbeat_seconds: Annotated[float, Range(least=0, most=WEEK)] = field(
+        default=0.0,
+        metadata={"help": "Between comments to a stream that waits for its first event; 0 sends none"},
+    )
 
     @property
     def keyless(self) -> bool:

@@ -4,7 +4,8 @@ In: requests over a socket. Out: the engine's answers and errors as responses, i
 
 `access` says who may call, `app` holds the routes and `life` the router behind them, with its reloads and its end;
 `bodies` says which bodies are read and how far, `responses` reads them and writes answers, `doors` in other dialects;
-`plugin_routes` and `switches` are about plugins, `guide` and `decisions` serve hosts that forward requests themselves.
+`heartbeats` shows those who wait for a stream that it is still to come; `plugin_routes` and `switches` are about
+plugins, `guide` and `decisions` serve hosts that forward requests themselves.
 """
 
 from routerpool.server.app import Server, create_app, setup

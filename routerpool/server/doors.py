@@ -11,6 +11,7 @@ from typing import Any
 
 from routerpool.engine.sinks import Served
 from routerpool.errors import RequestError
+from routerpool.server.heartbeats import late_error
 from routerpool.server.responses import HttpSink
 from routerpool.types import Answer
 from routerpool.wire.json import dumps, loads_answer, off_loop
@@ -44,7 +45,7 @@ class DoorSink(HttpSink):
 
     async def plain(self, answer: Answer, served: Served) -> None:
         """Send a whole answer, translated unless it is a refusal."""
-        if answer.status < 400 and "json" in answer.content_type:
+        if answer.status < 400 and "json" in answer.content_type and not await self.begun():
             body = await off_loop(self._whole, answer.body)
             answer = Answer(status=answer.status, content_type="application/json", body=body)
         await super().plain(answer, served)
@@ -60,6 +61,11 @@ class DoorSink(HttpSink):
     async def fail(self, error: RequestError) -> None:
         """Say what broke."""
         await self._end(self.error(error))
+
+    async def refuse(self, answer: Answer) -> None:
+        """Say what a provider refused, of a stream that a heartbeat has begun."""
+        code = "invalid_request" if answer.status < 500 else "internal_error"
+        await self._end(self.error(RequestError(code, str(late_error(answer)["error"].get("message")))))
 
     async def close(self, rest: bytes) -> None:
         """Send what is left, and the end."""

@@ -53,7 +53,12 @@ class Generation:
         self.access = Access(router.config.server)
         self.tell = router.config.transparency != "none"
         limits = router.config.limits
-        self.serving = Serving(watch, BodyLimits(limits.request_bytes, limits.body_rate, router.bodies), self.tell)
+        self.serving = Serving(
+            watch,
+            BodyLimits(limits.request_bytes, limits.body_rate, router.bodies),
+            self.tell,
+            heartbeat=router.config.server.heartbeat_seconds,
+        )
         self.plugin_routes = routes_of(router.hooks)
 
 

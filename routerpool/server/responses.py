@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from contextlib import suppress
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import quote
 
@@ -14,13 +16,15 @@ from aiohttp.http import HttpProcessingError
 from attrs import frozen
 
 from routerpool.engine.sinks import Served, Sink
-from routerpool.errors import RequestError, release
+from routerpool.errors import RequestError, defect, release
+from routerpool.hooks.isolation import locate
 from routerpool.router import Router
 from routerpool.server.bodies import BodyLimits, too_large, whole_body
+from routerpool.server.heartbeats import BEAT, Heartbeat, comment, late_chunks, late_error
 from routerpool.server.plugin_routes import CALLER
 from routerpool.types import Answer, Caller, ChatRequest
 from routerpool.wire.errors import error_event
-from routerpool.wire.json import TooManyValuesError, dumps, loads_request, off_loop
+from routerpool.wire.json import TooManyValuesError, dumps, event_bytes, loads_request, off_loop
 from routerpool.wire.sse import DONE
 
 __all__ = [
@@ -36,11 +40,16 @@ __all__ = [
     "routing_headers",
 ]
 
+log = logging.getLogger("routerpool.server")
+
 SHIELD: Mapping[str, str] = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
 """With every answer: no browser takes it for a script or an image, and hands it to no page of another origin."""
 
 REQUEST_VALUES = 250_000
 """The most values in a client's JSON: texts are one each, so a request has some thousands."""
+
+TRUTH = ("X-Router-", "Retry-After")
+"""Headers that a stream tells in its last comment, where a heartbeat has sent its head before they were known."""
 
 LOOK_SECONDS = 0.1
 """How often we look whether clients are still there; an upstream is cut within this time of their going."""
@@ -94,6 +103,8 @@ class Serving:
     bodies: BodyLimits
     tell: bool = True
     extra: Mapping[str, str] = SHIELD
+    heartbeat: float = 0.0
+    """Seconds between the comments of a stream that waits for its first event; 0: none are sent."""
 
 
 SERVING: web.RequestKey[Serving] = web.RequestKey("routerpool_serving", Serving)
@@ -113,16 +124,24 @@ class HttpSink(Sink):
         self.request = request
         self.serving = request[SERVING] if serving is None else serving
         self.response: web.StreamResponse | None = None
+        self.heartbeat: Heartbeat | None = None
 
     async def serve(self, router: Router, asked: ChatRequest) -> web.StreamResponse:
         """Have a router answer into this; a RequestError where nothing has been sent."""
+        if self.serving.heartbeat and asked.stream and self.content_type.startswith("text/event-stream"):
+            self.heartbeat = Heartbeat(self.serving.heartbeat, partial(self._beat, asked.id))
         try:
             await router.handle(asked, self)
-        except RequestError as error:
-            error.request_id = asked.id
-            raise
+        except Exception as error:
+            if isinstance(error, RequestError):
+                error.request_id = asked.id
+            if not await self.begun():
+                raise
+            await self._fail_late(error)
         finally:
             self.serving.watch.remove(self)
+            if self.heartbeat is not None:
+                self.heartbeat.end()
         if self.response is None:
             raise RequestError("internal_error", "no answer was made")
         return self.response
@@ -131,25 +150,40 @@ class HttpSink(Sink):
         """Have the client watched."""
         self.serving.watch.add(self, leave)
 
+    async def begun(self) -> bool:
+        """Whether a heartbeat has opened the stream already; after this none comes any more."""
+        if self.heartbeat is not None:
+            await self.heartbeat.stop()
+        return self.heartbeat is not None and self.response is not None
+
     async def plain(self, answer: Answer, served: Served) -> None:
         """Make the response; aiohttp sends it when the handler returns."""
+        if self.heartbeat is not None and await self.begun():
+            await self._plain_late(answer, served)
+            return
         headers = {"Content-Type": _header(answer.content_type), **self._headers(served)}
         self.response = web.Response(status=answer.status, body=answer.body, headers=headers)
 
     async def open(self, served: Served) -> None:
         """Send the head of an event stream."""
+        if self.heartbeat is not None and await self.begun():
+            self._tell_late(self._headers(served))
+        else:
+            await self._open(self._headers(served))
+        if type(self).write is HttpSink.write and self.response is not None:
+            self.write = self.response.write  # type: ignore[assignment, method-assign]  # every chunk takes this way
+
+    async def _open(self, headers: Mapping[str, str]) -> None:
         response = EventStream(
             headers={
                 "Content-Type": self.content_type,
                 "Cache-Control": "no-cache",
                 "X-Accel-Buffering": "no",
-                **self._headers(served),
+                **headers,
             }
         )
-        self.response = response
         await response.prepare(self.request)
-        if type(self).write is HttpSink.write:
-            self.write = response.write  # type: ignore[assignment, method-assign]  # every chunk takes this way
+        self.response = response
 
     async def write(self, block: bytes) -> None:
         """Send whole events."""
@@ -166,7 +200,49 @@ class HttpSink(Sink):
 
     async def _end(self, last: bytes) -> None:
         if self.response is not None:
+            if self.heartbeat is not None:
+                last = comment(self.heartbeat.told) + last
             await self.response.write_eof(last)
+
+    # Behind a heartbeat, which has sent the head
+
+    async def _beat(self, request_id: str) -> None:
+        """Show that somebody is at work; the first time, with a head that promises a stream and nothing else."""
+        if self.response is None:
+            await self._open({"X-Router-Request-Id": request_id, **self.serving.extra})
+        if self.response is not None:
+            await self.response.write(BEAT)
+
+    def _tell_late(self, headers: Mapping[str, str]) -> None:
+        if self.heartbeat is not None:
+            told = ((str(name), value) for name, value in headers.items())  # aiohttp's names are a kind of their own
+            self.heartbeat.told = {name: value for name, value in told if name.startswith(TRUTH)}
+
+    async def _plain_late(self, answer: Answer, served: Served) -> None:
+        """What would have been a whole answer, or a refusal, as the rest of the stream."""
+        self._tell_late(self._headers(served))
+        if answer.status >= 400:
+            await self.refuse(answer)
+            return
+        try:
+            chunks = late_chunks(answer)
+        except ValueError:
+            message = "what a plugin answered is no chat completion, and the stream had begun"
+            await self.fail(RequestError("internal_error", message))
+        else:
+            await self.close(chunks)
+
+    async def refuse(self, answer: Answer) -> None:
+        """End a stream that has begun with a provider's refusal."""
+        await self._end(event_bytes(late_error(answer)))
+
+    async def _fail_late(self, error: Exception) -> None:
+        if not isinstance(error, RequestError):
+            log.error("%s %s failed: %s", self.request.method, self.request.path, locate(error))
+            error = defect()
+        self._tell_late(error_response(error, {}, tell=self.serving.tell).headers)
+        with suppress(ConnectionError):
+            await self.fail(error)
 
     def _headers(self, served: Served) -> dict[str, str]:
         told = routing_headers(served) if self.serving.tell else {"X-Router-Request-Id": served.request_id}
