@@ -128,6 +128,7 @@ OPTIONAL_FIELDS: Mapping[str, str] = {
 NOT_WANTED = (
     r"unsupported|not supported|n't support|unknown|unrecogni[sz]ed|unexpected|not (?:permitted|allowed|one of|valid)"
     r"|extra|additional propert|forbidden|invalid role|invalid value: .?developer|(?:not|n't) match"
+    r"|input should be '"
 )
 """How a server says that it does not know a field at all; what it says of a value is the client's to read."""
 

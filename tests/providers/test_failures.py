@@ -142,6 +142,8 @@ def test_it_is_told_whether_a_failure_says_something_of_the_model(status: int, m
         ("Unrecognized request argument supplied: store", True),
         ("additional properties are not allowed: `annotations`", True),
         ("messages[0].role: unknown variant `developer`, expected one of `system`, `user`", True),
+        ("body.messages.0.role: Input should be 'system', 'user', 'assistant' or 'tool' (input: developer)", True),
+        ("body.max_completion_tokens: Input should be greater than 0", False),
         ("unknown parameter max_completion_tokens", True),
         ("stream_options: no", True),
         ("max_completion_tokens must be at least 1", False),
