@@ -276,3 +276,14 @@ async def test_who_leaves_behind_a_heartbeat_ends_the_request_and_leaves_nothing
         await at.up.wait_for("a", aborts=1)
         await at.recorded()
         await until(lambda: not [task for task in asyncio.all_tasks() if "Heartbeat" in repr(task)])
+
+
+async def test_nothing_beats_any_more_once_the_answer_has_begun() -> None:
+    async with house(server=BEATS) as at:
+        at.up.hold("a")
+        at.up.script("a", "paced:0.05")
+        async with waiting(at) as response:
+            at.up.release("a")
+            body = await response.content.read()
+        assert BEAT not in body[body.index(b"data: ") :]
+        assert body.endswith(b"data: [DONE]\n\n")
