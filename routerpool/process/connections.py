@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import resource
 import ssl
+from contextlib import suppress
 from math import inf
+from pathlib import Path
 from socket import socket
 from typing import Any, cast
 
@@ -31,11 +33,24 @@ SHARE = 0.8
 """Of the descriptors of a process; the rest are for providers, the store and files."""
 
 
+SPARE = 8
+"""Descriptors that are kept for upstreams and the store where there are few in all."""
+
+
 def most_connections(limits: LimitsConfig) -> int:
     """How many clients' connections a process may have."""
     if limits.connections is not None:
         return limits.connections
-    return max(int(SHARE * resource.getrlimit(resource.RLIMIT_NOFILE)[0]), 1)
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return max(min(int(SHARE * descriptors), descriptors - _held() - SPARE), 1)
+
+
+def _held() -> int:
+    """How many descriptors this process holds already; a guess where the system does not tell."""
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        with suppress(OSError):
+            return sum(1 for _ in Path(folder).iterdir())
+    return 16
 
 
 class Connections:
