@@ -15,12 +15,13 @@ class Numbering:
     latest. An index that makes sense is left as it is.
     """
 
-    __slots__ = ("_by_id", "_by_index", "_ids", "_latest", "changed")
+    __slots__ = ("_by_id", "_by_index", "_free", "_ids", "_latest", "changed")
 
     def __init__(self) -> None:
         self._by_index: dict[int, int] = {}
         self._by_id: dict[str, int] = {}
         self._ids: dict[int, str] = {}
+        self._free = 0  # none between the count of calls and this is free, so that nobody looks at them again
         self._latest: int | None = None
         self.changed = False
         """Whether any call has got another number than it came with."""
@@ -37,9 +38,7 @@ class Numbering:
         named = bool(isinstance(function, dict) and function.get("name"))
         number = self._known(index, id_, named, given)
         if number is None:
-            number = index if index is not None and index not in self._ids else len(self._ids)
-            while number in self._ids:
-                number += 1
+            number = index if index is not None and index not in self._ids else self._next()
         if id_ or number not in self._ids:
             self._ids[number] = id_
             self._by_id[id_] = number
@@ -48,6 +47,13 @@ class Numbering:
             self._by_index[index] = number
         self._latest = number
         self.changed = self.changed or number != index
+        return number
+
+    def _next(self) -> int:
+        number = max(self._free, len(self._ids))
+        while number in self._ids:
+            number += 1
+        self._free = number
         return number
 
     def _known(self, index: int | None, id_: str, named: bool, given: set[int]) -> int | None:

@@ -50,7 +50,7 @@ CONTINUING = bytes(range(0x80, 0xC0))
 BASE64 = re.compile(rb"[A-Za-z0-9+/=]")
 WRAPPED = re.compile(rb"(?:(?:\\r)?(?:\\n|\r?\n)[ \t>|]{0,8}[A-Za-z0-9+/_-]{2,}={0,2}(?=[\s\\\"'`<,;)]|\Z))*")
 """The further lines of base64 that is cut into lines; in JSON a line's end is written as an escape."""
-BELOW = re.compile(rb"[^\r\n]*?(?:[\r\n]|\\n)(?!.*value)", re.DOTALL | re.IGNORECASE)
+BELOW = re.compile(rb"(?>[^\r\n]*(?:[\r\n]|\\n))(?!.*value)", re.DOTALL | re.IGNORECASE)
 ELEMENT = re.compile(rb"[^=]>\s*(?:<!\[CDATA\[)?\Z")
 ELEMENT_END = re.compile(rb"\s*(?:</|\]\]>)")
 NAME_ALONE = re.compile(
