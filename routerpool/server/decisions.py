@@ -17,7 +17,7 @@ from routerpool.server.bodies import HELD
 from routerpool.server.life import Life
 from routerpool.server.responses import json_response
 from routerpool.types import Answer, Caller, Candidate, Failure, FailureKind, Outcome
-from routerpool.wire.json import dumps, loads_answer
+from routerpool.wire.json import dumps, parsed
 from routerpool.wire.request import new_id
 from routerpool.wire.usage import read_usage
 
@@ -54,7 +54,7 @@ class Decisions:
         except RequestError as error:
             error.request_id = request_id
             raise
-        return json_response(decided(handover, self._token(handover)))
+        return json_response(await decided(handover, self._token(handover)))
 
     async def report(self, request: web.Request, caller: Caller) -> web.Response:
         """`POST /v1/router/report`: how an attempt went that `decide` has asked for; whom to ask next."""
@@ -72,7 +72,7 @@ class Decisions:
             if handover is not None:
                 result, first_byte_ms = parse_report(body, handover)
                 await router.report(handover, result, first_byte_ms=first_byte_ms)
-                return json_response(reported(handover))
+                return json_response(await reported(handover))
         message = f"no decision of yours with this `report_token` is open: {HANDOVER_ENDED}"
         raise RequestError("not_found", message, param="report_token")
 
@@ -82,7 +82,7 @@ class Decisions:
         return handover.token if control is None else f"{handover.token}-{control.number}"
 
 
-def decided(handover: Handover, token: str) -> dict[str, Any]:
+async def decided(handover: Handover, token: str) -> dict[str, Any]:
     """A handed-over plan as JSON values: whom to ask now, the others in order with their terms, and who is ruled out.
 
     What hangs on the request alone (tokens, session, cost) is `explain`'s to tell; a host that forwards has no time.
@@ -91,7 +91,7 @@ def decided(handover: Handover, token: str) -> dict[str, Any]:
     return {
         "id": handover.id,
         "report_token": token,
-        **_turn(handover),
+        **(await _turn(handover)),
         "report_within_seconds": handover.seconds,
         "profile": handover.plan.profile,
         "privacy": features.privacy.name.lower(),
@@ -101,17 +101,17 @@ def decided(handover: Handover, token: str) -> dict[str, Any]:
     }
 
 
-def reported(handover: Handover) -> dict[str, Any]:
+async def reported(handover: Handover) -> dict[str, Any]:
     """What a report has brought: whom to ask next, or what the client gets."""
-    return {"id": handover.id, "over": handover.assignment is None, **_turn(handover)}
+    return {"id": handover.id, "over": handover.assignment is None, **(await _turn(handover))}
 
 
-def _turn(handover: Handover) -> dict[str, Any]:
+async def _turn(handover: Handover) -> dict[str, Any]:
     turn: dict[str, Any] = {"candidate": _candidate(handover.candidate)}
     if handover.changed:  # what plugins have taken out of the client's own body must not leave
         turn["body"] = handover.body
     if handover.answer is not None:
-        turn["answer"] = _json(handover.answer)
+        turn["answer"] = await _json(handover.answer)
     if handover.error is not None:
         turn |= handover.error.body()
     return turn
@@ -123,9 +123,9 @@ def _candidate(candidate: Candidate | None) -> dict[str, Any] | None:
     return {"candidate": candidate.key, "provider": candidate.provider, "model": candidate.model.id}
 
 
-def _json(answer: Answer) -> Any:
+async def _json(answer: Answer) -> Any:
     try:
-        return loads_answer(answer.body)
+        return await parsed(answer.body)
     except ValueError:
         return answer.body.decode("utf-8", "replace")
 

@@ -11,7 +11,7 @@ Nothing here knows a network, a provider or a policy. What other dialects need, 
 
 from routerpool.wire.errors import read_error
 from routerpool.wire.hints import read_hints
-from routerpool.wire.json import dumps, event_bytes, loads, loads_answer, parsed
+from routerpool.wire.json import EVENT_VALUES, dumps, event_bytes, loads, loads_answer, parsed
 from routerpool.wire.request import new_id, parse_chat, sent_body, serialised, session_of
 from routerpool.wire.sse import DONE, Cutter, event_data, split_events
 from routerpool.wire.stream import State, Stream
@@ -19,6 +19,7 @@ from routerpool.wire.usage import read_usage
 
 __all__ = [
     "DONE",
+    "EVENT_VALUES",
     "Cutter",
     "State",
     "Stream",

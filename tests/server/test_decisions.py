@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from attrs import evolve
 from routerpool import Candidate, ChatRequest, Features, Opening, Privacy, Score, Veto, hookimpl
 from routerpool.server.app import create_app
 from routerpool.testing.upstream import Upstream
+from routerpool.wire import json as wire_json
 
 from ..support.house import CHAT, House, Reply, house, running, until
 
@@ -163,6 +165,25 @@ async def test_what_plugins_take_out_is_told_and_an_answer_gets_it_back() -> Non
         answer = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": USED}
         over = (await report(at, told["report_token"], answer=answer)).json
         assert over["answer"]["choices"][0]["message"]["content"] == "what a falcon"
+
+
+async def test_a_large_answer_that_a_host_reports_is_parsed_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads, threads = wire_json.loads, []
+
+    def spy(data: bytes, most: int = wire_json.MOST_VALUES) -> Any:
+        if len(data) >= wire_json.LARGE:
+            threads.append(threading.get_ident())
+        return loads(data, most)
+
+    monkeypatch.setattr(wire_json, "loads", spy)
+    async with deciding() as at:
+        token = (await decide(at)).json["report_token"]
+        message = {"role": "assistant", "content": "a" * wire_json.LARGE}
+        answer = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": USED}
+        over = (await report(at, token, answer=answer)).json
+        assert over["answer"]["choices"][0]["message"] == message
+    assert threads, "the answer was parsed"
+    assert threading.get_ident() not in threads
 
 
 class Secret:

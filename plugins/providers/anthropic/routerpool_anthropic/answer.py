@@ -15,7 +15,17 @@ from attrs import define, field
 
 from routerpool.protocols import Reply
 from routerpool.providers import begun, read_all
-from routerpool.wire import DONE, Cutter, dumps, event_bytes, event_data, loads_answer, parsed, split_events
+from routerpool.wire import (
+    DONE,
+    EVENT_VALUES,
+    Cutter,
+    dumps,
+    event_bytes,
+    event_data,
+    loads_answer,
+    parsed,
+    split_events,
+)
 from routerpool_anthropic.turns import FORMAT
 
 __all__ = ["TranslatedAnswer", "Translation", "completion", "translated", "usage_of"]
@@ -205,7 +215,7 @@ class Translation:
         if data == b"[DONE]":  # not of this wire, in which `message_stop` says it
             return b""
         try:
-            event = loads_answer(data)
+            event = loads_answer(data, EVENT_VALUES)
         except ValueError:
             return raw
         kind = event.get("type") if isinstance(event, dict) else None

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 from routerpool_anthropic import Anthropic
+from routerpool_anthropic.answer import Translation
 
 from routerpool import RequestError, Router
 from routerpool.testing import make_router
+from routerpool.wire import EVENT_VALUES
 
 pytestmark = pytest.mark.anyio
 
@@ -130,3 +132,8 @@ async def test_half_an_emoji_and_an_event_without_data_do_no_harm() -> None:
 async def test_an_event_may_be_as_long_as_a_plain_answer() -> None:
     async with saying(SAID + sse(text("x" * (5 << 20)), WHY) + END, "text/event-stream") as router:
         assert len((await streamed(router))[0]) == 5 + (5 << 20)
+
+
+def test_an_event_of_more_values_than_a_streams_may_hold_is_left_to_the_streams_reader() -> None:
+    event = sse({**text("x"), "more": [0] * EVENT_VALUES})
+    assert Translation().event(event) == event

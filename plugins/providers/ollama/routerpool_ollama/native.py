@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from routerpool.protocols import Reply
-from routerpool.wire import dumps, event_bytes, loads, parsed
+from routerpool.wire import EVENT_VALUES, dumps, event_bytes, loads, parsed
 from routerpool_ollama.wishes import Wishes
 
 __all__ = ["NativeStream", "UntranslatableError", "chat_body", "completion", "refusal"]
@@ -218,7 +218,7 @@ class NativeStream:
 
     def _events(self, line: bytes) -> bytes:
         try:
-            told = loads(line)
+            told = loads(line, EVENT_VALUES)
         except ValueError:
             told = None
         if not isinstance(told, dict) or told.get("error"):

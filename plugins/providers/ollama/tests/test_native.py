@@ -14,7 +14,7 @@ from routerpool_ollama.native import LINE_BYTES, NativeStream
 from routerpool import AnswerError, ConfigError, FailureKind, RequestError
 from routerpool.testing import Upstream, Witness, make_router
 from routerpool.testing.provider_contract import TOOL
-from routerpool.wire import State, Stream
+from routerpool.wire import EVENT_VALUES, State, Stream
 
 HELLO = [{"role": "user", "content": "Hello"}]
 CHAT = "POST /api/chat"
@@ -532,3 +532,8 @@ def test_the_key_goes_along() -> None:
             assert up.seen("ollama").last.headers["authorization"] == "Bearer canary"
 
     asyncio.run(whole())
+
+
+def test_a_line_of_more_values_than_an_event_may_hold_is_left_to_the_streams_reader() -> None:
+    crowded = text([{**line("lo"), "more": [0] * EVENT_VALUES}]).encode()
+    assert asyncio.run(heard(Pieces(crowded))) == b"data: " + crowded + b"\n"
