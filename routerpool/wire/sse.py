@@ -94,5 +94,7 @@ def event_data(event: bytes) -> bytes | None:
     """The data of one event, its lines joined; None for a comment or an event without data."""
     if event.startswith(b"data:") and event.find(b"\n") == len(event) - 2:
         return event[5:].strip()
+    if event.startswith(b":") and event.find(b"\n") == len(event) - 2:
+        return None
     lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:") or line == b"data"]
     return b"\n".join(lines).strip() if lines else None

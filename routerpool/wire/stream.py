@@ -248,7 +248,7 @@ class Stream:
         """Look at one event; what goes on of it, which is nothing where it is no part of the answer."""
         data = event_data(event)
         if not data:  # without data it is no event, and clients that take it for one fail
-            return event if data is None and all(line[:1] in (b":", b"") for line in event.split(b"\n")) else b""
+            return event if _is_comment(event) else b""
         if data == b"[DONE]":
             if self._choices.blank:
                 self._fail(FailureKind.SERVER, "the stream ended with an empty finish reason")
@@ -350,3 +350,10 @@ def _readable(rest: bytes) -> bool:
         return data == b"[DONE]" or isinstance(loads_answer(data), dict)
     except ValueError:
         return False
+
+
+def _is_comment(event: bytes) -> bool:
+    """Whether there are comments in it and nothing else; those of one line come in great numbers."""
+    if event.startswith(b":") and event.find(b"\n") == len(event) - 2:
+        return True
+    return all(line[:1] in (b":", b"") for line in event.split(b"\n"))
