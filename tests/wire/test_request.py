@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +18,7 @@ from routerpool.wire import request as request_module
 from routerpool.wire.request import (
     DESTINATIONS,
     needs_of,
+    new_id,
     parse_chat,
     sent_body,
     session_of,
@@ -253,3 +255,37 @@ def test_sessions_without_end_are_not_all_remembered(monkeypatch: pytest.MonkeyP
     made = {session_of(parse({"messages": [{"role": "user", "content": f"text {n}"}]})) for n in range(100)}
     assert len(made) == 100
     assert len(request_module._sessions) <= 10
+
+
+@pytest.mark.parametrize(
+    ("messages", "params", "heavy"),
+    [
+        ([{"role": "user", "content": "x"}], {"temperature": 0.5, "user": "ada"}, False),
+        ([{"role": "user", "content": "x" * 200_000}], {}, True),
+        ([{"role": "user", "content": "x", "name": "n" * 200_000}], {}, True),
+        ([{"role": "user", "content": "x"}], {"user": "u" * 200_000}, True),
+        ([{"role": "user", "content": "x"}], {"k" * 200_000: 1}, True),
+        ([{"role": "user", "content": "x", "k" * 200_000: 1}], {}, True),
+        ([{"role": "user", "content": "x"}], {"tools": [1] * 3_000}, True),
+        ([{"role": "user", "content": "x"}] * 3_000, {}, True),
+        ([{"role": "user", "content": "x"}] * 100, {"tools": [{"type": "function"}]}, False),
+    ],
+)
+def test_a_request_is_heavy_wherever_its_weight_lies(messages: Any, params: dict[str, Any], heavy: bool) -> None:
+    assert parse({"messages": messages, **params}).heavy is heavy
+
+
+def test_no_two_ids_are_the_same_and_a_forked_process_draws_its_own() -> None:
+    ids = [new_id() for _ in range(1_000)]
+    assert len(set(ids)) == 1_000
+    assert all(len(each) == 32 for each in ids)
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(write, new_id().encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = os.read(read, 64).decode()
+    os.close(read)
+    os.close(write)
+    assert theirs not in {new_id() for _ in range(200)}
