@@ -17,7 +17,7 @@ from routerpool.wire.json import LARGE, TooManyValuesError, loads, parsed
 
 TEXTS = st.text(st.sampled_from('a\\"\n,[{}] é'), max_size=12)
 DOCUMENTS = st.recursive(
-    TEXTS | st.integers() | st.none(),
+    TEXTS | st.integers(-(2**63), 2**63 - 1) | st.none(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
     max_leaves=20,
 )
