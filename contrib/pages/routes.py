@@ -23,7 +23,9 @@ ABOUT = """
 All paths stand under `server.base_path`, or under the prefix of the application that the router is mounted in. What is
 answered to GET is answered to HEAD.
 
-Without keys in the configuration every route is open to whoever reaches the server. With any, those for users want one
+Without keys in the configuration the routes are open to whoever reaches the server, but for three things: hosts' routes
+answer this machine only, a required plugin is switched off by an admin's key alone, and web pages of
+`server.allowed_origins` have users' routes and no others. With any, those for users want one
 of `server.api_keys`, as `Authorization: Bearer KEY`, those for hosts that forward by themselves one of
 `server.host_keys`, and those for admins one of `server.admin_keys`; a later key opens the earlier routes, too.
 """
