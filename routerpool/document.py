@@ -123,14 +123,6 @@ class Problems:
         line = self.document.line(path if at is None else at)
         self.found.append(Problem(render(path), message, line))
 
-    def scratch(self) -> Problems:
-        """An empty list over the same document, for an attempt that may be thrown away."""
-        return Problems(self.document)
-
-    def extend(self, other: Problems) -> None:
-        """Take over what an attempt found."""
-        self.found.extend(other.found)
-
     def __len__(self) -> int:
         return len(self.found)
 

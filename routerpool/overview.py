@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from attrs import frozen
@@ -111,10 +111,17 @@ class Overview:
             cure = f"mend it in {self.services.config.path or 'the configuration'}"
             text = f"{problem.path}: {problem.message}"
             reports.append(Report(level=Level.WARNING, text=text, cure=cure, subject="config"))
-        if not self.catalog.snapshot.candidates:
-            cure = "set a provider's key, start Ollama, or name plugins in routerpool.yaml"
-            reports.append(Report(level=Level.ERROR, text="there is no candidate at all", cure=cure, subject="catalog"))
-        return reports
+        return [*reports, *self._nobody()]
+
+    def _nobody(self) -> Iterator[Report]:
+        """That no request at all can be answered."""
+        cure = "set a provider's key, start Ollama, or name plugins in routerpool.yaml"
+        candidates, providers = self.catalog.snapshot.candidates, self.services.providers
+        if not candidates:
+            yield Report(level=Level.ERROR, text="there is no candidate at all", cure=cure, subject="catalog")
+        elif not any(self.owners[c.provider].enabled and providers[c.provider].idle() is None for c in candidates):
+            text = f"no candidate can answer: all {len(candidates)} are of providers that are idle or off"
+            yield Report(level=Level.ERROR, text=text, cure=cure, subject="catalog")
 
 
 def unprotected(name: str) -> Report:

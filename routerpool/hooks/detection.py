@@ -200,9 +200,9 @@ def zero_config(
         notes.append(f"{source} → {name}")
     if not answered and resorts:
         plugins[resorts[0]] = {}
-        notes.append(f"nothing found that can answer → {resorts[0]}: {known[resorts[0]].summary or 'a last resort'}")
+        notes.append(f"no key and no server found → {resorts[0]}: {known[resorts[0]].summary or 'a last resort'}")
     elif not answered:
-        notes.append("nothing found that can answer; set a provider's key, start Ollama, or write a routerpool.yaml")
+        notes.append("no key and no server found; set a provider's key, start Ollama, or write a routerpool.yaml")
     notes += detection.faults
     if detection.wanting:
         notes.append("not asked, since they need options: " + ", ".join(detection.wanting))

@@ -85,7 +85,7 @@ def ranked_rows(plan: Plan) -> list[dict[str, Any]]:
     return [
         {
             "candidate": candidate.key,
-            "points": plan.scores[candidate.key].points,
+            "points": round(plan.scores[candidate.key].points, 6),
             "strategies": details.get(candidate.key, {}),
             "free": candidate.model.free,
             "local": candidate.model.local,

@@ -32,7 +32,6 @@ TURNING_SECONDS, TURNED_AWAY = 1.0, 64
 SHARE = 0.8
 """Of the descriptors of a process; the rest are for providers, the store and files."""
 
-
 SPARE = 8
 """Descriptors that are kept for upstreams and the store where there are few in all."""
 

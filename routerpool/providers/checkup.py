@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 
 from yarl import URL
 
+from routerpool.privacy.guard import is_loopback
 from routerpool.providers.data import ProviderData
 from routerpool.providers.settings import Settings
 from routerpool.types import Level, Model, Report
@@ -18,9 +19,12 @@ OLD_DAYS = 180
 
 
 def findings(
-    name: str, idle: str | None, facts: ProviderData, settings: Settings, models: Sequence[Model]
+    name: str, idle: str | None, facts: ProviderData, settings: Settings, models: Sequence[Model], *, placed: bool
 ) -> Iterator[Report]:
-    """All that can be told of the provider of this name, with these models, which is `idle` for this reason or none."""
+    """All that can be told of the provider of this name, with these models, which is `idle` for this reason or none.
+
+    `placed` says that the user has said himself whether it is local.
+    """
     if idle:
         page = facts.key_page
         cure = f"get a key at {page} and set it" if page else "set it, or take the plugin out of the config"
@@ -40,6 +44,10 @@ def findings(
         cure = "say `trust_env: true` if it is to be used, or add the host to NO_PROXY"
         yield Report(level=Level.NOTE, text=text, cure=cure, subject=name)
     url = URL(settings.base_url)
+    if url.host and is_loopback(url.host) and not settings.local and not placed:
+        text = f"{name} is on this machine and counts as remote: private requests do not go there"
+        cure = "say `local: true` if it sends nothing on, `local: false` if it does"
+        yield Report(level=Level.NOTE, text=text, cure=cure, subject=name)
     if settings.key and url.scheme == "http" and not settings.local:
         text = f"{name} sends its key unencrypted to {url.host}"
         yield Report(level=Level.WARNING, text=text, cure="use an https:// base_url", subject=name)

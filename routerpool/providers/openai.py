@@ -282,7 +282,9 @@ class OpenAIProvider(Declarations):
     @hookimpl
     def check(self, probe: Probe) -> Iterable[Report]:
         """Tell doctor whether the key is there and the address is safe for it."""
-        return findings(self.name, self.idle(), self.facts, self.settings, self._roster.models)
+        return findings(
+            self.name, self.idle(), self.facts, self.settings, self._roster.models, placed=self.config.local is not None
+        )
 
     @hookimpl
     def detect(self, probe: Probe) -> Iterable[Detected]:

@@ -174,7 +174,7 @@ def test_a_last_resort_serves_only_where_nothing_else_can_answer_and_the_first_o
     shelf.put("lab", provider("lab", "LAB_KEY"))
     tree, notes = zero_config({})
     assert list(tree["plugins"]) == ["gauge", "sandbox"]
-    assert notes[-1].startswith("nothing found that can answer → sandbox")
+    assert notes[-1].startswith("no key and no server found → sandbox")
     tree, notes = zero_config({"LAB_KEY": "k"})
     assert list(tree["plugins"]) == ["lab", "gauge"] or list(tree["plugins"]) == ["gauge", "lab"]
     assert not any("sandbox" in note for note in notes)
