@@ -99,3 +99,37 @@ def test_what_is_required_and_switched_off_in_the_running_server_is_a_warning(tm
         urllib.request.urlopen(asked).close()
         assert warning in doctor(url)
     assert warning not in doctor(url), "where no server runs, nothing is switched off"
+
+
+def looked_at(section: dict[str, Any], env: dict[str, str]) -> list[Report]:
+    """What the doctor says, without asking beyond this machine, of Lab with this section."""
+    router = make_router({"plugins": {"lab": {"models": ["m1"], **section}}}, plugins={"lab": Lab}, env=env)
+    with replies() as said:
+        said.get(ANYTHING, repeat=True, payload={"data": []})
+        return asyncio.run(examine(router))
+
+
+def test_providers_that_all_lack_their_keys_are_an_error() -> None:
+    [report] = [r for r in looked_at({"base_url": "https://lab.example/v1"}, {}) if r.subject == "catalog"]
+    assert report.level is Level.ERROR
+    assert "no candidate can answer: all 1 are of providers that are idle or off" in report.text
+    assert "set a provider's key" in report.cure
+    keyed = looked_at({"base_url": "https://lab.example/v1"}, {"LAB_KEY": "sk-1"})
+    assert [r for r in keyed if r.subject == "catalog"] == []
+
+
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        ({"base_url": "http://127.0.0.1:9/v1"}, True),
+        ({"base_url": "http://127.0.0.1:9/v1", "local": True}, False),
+        ({"base_url": "http://127.0.0.1:9/v1", "local": False}, False),
+        ({"base_url": "https://lab.example/v1"}, False),
+    ],
+)
+def test_a_server_on_this_machine_that_counts_as_remote_is_told_unless_the_user_has_said_so(
+    section: dict[str, Any], told: bool
+) -> None:
+    reports = [r for r in looked_at(section, {"LAB_KEY": "sk-1"}) if "counts as remote" in r.text]
+    assert bool(reports) is told
+    assert all("local: true" in r.cure for r in reports)

@@ -45,3 +45,12 @@ def test_a_plan_is_told_in_words_and_plain_values() -> None:
         "vetoes": [{"candidate": "other/m", "code": "privacy", "reason": "it is not local"}],
     }  # fmt: skip
     assert "a secret" not in json.dumps(told)
+
+
+def test_points_are_told_without_the_noise_of_their_sums() -> None:
+    score = Score(OTHER, 0.1 + 0.2, {"a": 0.1 + 0.2})
+    request = ChatRequest(id="r", model="auto", messages=())
+    plan = Plan(
+        request=request, features=Features(), profile="auto", ranked=(OTHER,), scores={"other/m": score}, opinions=()
+    )
+    assert [row["points"] for row in explain(plan)["ranked"]] == [0.3]
