@@ -75,7 +75,7 @@ class Overview:
             "admission": self.admission.status(),
             "bodies": self.bodies.status(),
             "retries": self.services.retries.status(),
-            "refusals": self.services.refusals.counts,
+            "refusals": self.services.failures.counts,
             "decisions": self.handovers.status(),
             "store": self.store.status(),
             "unprotected": hooks.unprotected,

@@ -314,9 +314,6 @@ class Exchange:
         """The answer is complete: tell those who learn from it, and record it."""
         self.journey.usage = usage
         self.journey.outcome = Outcome.ANSWERED
-        refusals = self.journey.services.refusals
-        if refusals.counts and not self.attempt.claimed:
-            refusals.answered(self.candidate)
         if self.hooks.impls["on_success"]:
             await self.hooks.collect("on_success", self.attempt, usage)
         await self.journey.record()

@@ -13,8 +13,8 @@ from attrs import field, frozen
 
 from routerpool.config.sections import Config, Profile
 from routerpool.engine.deadline import Deadline, DeadlinePassed
+from routerpool.engine.failure_log import FailureLog
 from routerpool.engine.record import Recorder, record_of
-from routerpool.engine.refusals import Refusals
 from routerpool.engine.sinks import Served, Sink
 from routerpool.errors import RequestError
 from routerpool.hooks.calling import Hooks
@@ -54,7 +54,7 @@ class Services:
     unheard: Callable[[], Mapping[str, tuple[str, float | None]]]
     unheeded: frozenset[str] = frozenset()
     retries: Retries = field(factory=Retries)
-    refusals: Refusals = field(factory=Refusals)
+    failures: FailureLog = field(factory=FailureLog)
     journeys: set[Journey] = field(factory=set)
 
 

@@ -164,7 +164,7 @@ class Run:
             return None
         self.journey.tried.append((attempt.candidate, failure))
         if not attempt.claimed and failure.kind is not FailureKind.OVERLOADED:
-            self.services.refusals.note(attempt.candidate, failure)
+            self.services.failures.note(attempt.candidate, failure)
         if failure.lacks is not None and not attempt.claimed:
             self.services.learn(attempt.candidate, failure.lacks, False)
         return attempt, failure

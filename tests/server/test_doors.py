@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from routerpool import CALLER, OpenAIProvider, RequestError, Router, create_app, hookimpl, read_json, route
+from routerpool import CALLER, RequestError, Router, create_app, hookimpl, read_json, route
 from routerpool.server import DoorSink
-from routerpool.testing import Upstream, make_router
+from routerpool.testing import Upstream
+
+from ..support.house import CHAT, router_over, running
 
 
 class Words(DoorSink):
@@ -52,31 +53,15 @@ class Door:
         return await Words(request).serve(self.router, asked)
 
 
-@asynccontextmanager
-async def served(up: Upstream) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
-    plugins: dict[str, type] = {"lab": OpenAIProvider, "door": Door}
-    lab = {"base_url": up.base_url("lab"), "models": ["m"]}
-    router = make_router({"plugins": {"lab": lab, "door": {}}}, plugins=plugins)
-    runner = web.AppRunner(create_app(router))
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    try:
-        async with aiohttp.ClientSession() as client:
-            yield client, f"http://{host}:{port}/v1/words"
-    finally:
-        await runner.cleanup()
-
-
 def asked(fault: str, **body: Any) -> tuple[int, str, bytes, aiohttp.typedefs.LooseHeaders]:
     """Status, content type, body and headers of what a client of the door gets."""
 
     async def whole() -> tuple[int, str, bytes, aiohttp.typedefs.LooseHeaders]:
         async with Upstream() as up:
-            up.always("lab", fault)
-            async with served(up) as (client, url):
-                document = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}], **body}
+            up.always("a", fault)
+            app = create_app(router_over(up, plugins={"door": Door}))
+            async with running(app) as port, aiohttp.ClientSession() as client:
+                url, document = f"http://127.0.0.1:{port}/v1/words", {**CHAT, **body}
                 async with client.post(url, json=document) as response:
                     return response.status, response.content_type, await response.read(), response.headers
 

@@ -30,7 +30,7 @@ async def test_without_a_descriptor_nobody_is_blamed_and_the_client_is_told_to_c
                     await router.chat(CHAT)
                 assert (raised.value.status, raised.value.code, raised.value.retry_after) == (503, "overloaded", 1.0)
             assert witness.failures == []
-            assert router.services.refusals.counts == {}
+            assert router.services.failures.counts == {}
             assert up.seen("a").chat == up.seen("b").chat == 0
             await router.chat(CHAT)
             assert witness.records[-1].tried == ("a/m1:answered",)

@@ -16,10 +16,11 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from routerpool import OpenAIProvider, create_app
 from routerpool.testing import Upstream, make_router
+
+from ..support.house import running
 
 MOST_LINES = 70
 
@@ -131,15 +132,9 @@ async def served(up: Upstream, plugins: dict[str, type]) -> AsyncIterator[tuple[
         },
         "profiles": {"formal": {"settings": {"polite": {"word": "if you would be so kind"}}}},
     }
-    runner = web.AppRunner(create_app(make_router(config, plugins=plugins)))
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    try:
-        async with aiohttp.ClientSession() as client:
-            yield client, f"http://{host}:{port}/v1"
-    finally:
-        await runner.cleanup()
+    app = create_app(make_router(config, plugins=plugins))
+    async with running(app) as port, aiohttp.ClientSession() as client:
+        yield client, f"http://127.0.0.1:{port}/v1"
 
 
 def test_the_three_together_take_few_lines() -> None:
