@@ -1,4 +1,4 @@
-"""Numbers as people read them, in one form everywhere: see the table in each function's words.
+"""Numbers as people read them, in one form everywhere; each function names its forms.
 
 What is unknown is a dash, never a zero.
 """
