@@ -26,7 +26,7 @@ from routerpool.types import Answer, Attempt, ChatRequest, Failure, FailureKind,
 from routerpool.wire.answers import answer_of, whole_opening
 from routerpool.wire.bodies import fold, unfold
 from routerpool.wire.errors import read_error
-from routerpool.wire.json import dumps, off_loop, parsed
+from routerpool.wire.json import LARGE, dumps, loads_answer, off_loop, parsed
 from routerpool.wire.mask import Mask
 from routerpool.wire.sse import DONE
 from routerpool.wire.stream import MAY_BE_EMPTY, State, Stream
@@ -170,7 +170,7 @@ class Exchange:
         if mask is not None and mask.key in body:
             body = mask.without(body)
         try:
-            document = await parsed(body)
+            document = loads_answer(body) if len(body) < LARGE else await parsed(body)
         except ValueError:
             return self._no_answer("answered with something else than JSON")
         said = answer_of(document)
@@ -178,8 +178,8 @@ class Exchange:
             return self.provider.failure(upstream.status, upstream.headers, body)
         if said is None or said.finish_reason == "":
             return self._no_answer("answered with no chat completion, or with one that has an empty finish reason")
-        may_be_empty = said.finish_reason in MAY_BE_EMPTY or _may_be_empty(self.attempt.request.params)
-        if not (said.meaningful or may_be_empty):
+        empty = not said.meaningful and said.finish_reason not in MAY_BE_EMPTY
+        if empty and not _may_be_empty(self.attempt.request.params):
             return self._no_answer("answered with nothing", FailureKind.EMPTY)
         if self.hooks.impls["judge"] or said.tool_calls:  # else nobody looks at it
             failure = await self._judge(whole_opening(said, document))
@@ -189,8 +189,8 @@ class Exchange:
         rewriting = await self._rewriting()
         if rewriting is not None:
             body = await off_loop(rewriting.answer, body)
-        size = len(said.text) + len(said.reasoning)
-        await self.succeed(read_usage(document) or journey.estimated(max(size // 4, 1)))
+        usage = read_usage(document) or journey.estimated(max((len(said.text) + len(said.reasoning)) // 4, 1))
+        await self.succeed(usage)
         answer = Answer(status=200, content_type="application/json", body=body)
         await journey.to_client(journey.sink.plain(answer, journey.served()))
         return None

@@ -162,7 +162,7 @@ class Journey:
             profile=self.plan.profile,
             candidate=self.answering,
             attempts=self.sent,
-            tried=", ".join([f"{candidate.key}:{failure.kind.value}" for candidate, failure in self.tried]),
+            tried=", ".join([f"{c.key}:{failure.kind.value}" for c, failure in self.tried]) if self.tried else "",
             ignored="" if hints is NO_HINTS else ", ".join(given(hints, self.services.unheeded)),
         )
 

@@ -48,7 +48,10 @@ def plain_limit(journey: Journey, provider: Provider) -> tuple[float, str]:
     seconds, why = limits.answer_seconds, "answer"
     if not journey.last:
         share, declared = PLAIN_SHARE * journey.budget_left(), declared_by(provider)
-        seconds, why = min((seconds, why), (limits.plain_seconds, "plain"), (share, "share"))
+        if limits.plain_seconds < seconds:
+            seconds, why = limits.plain_seconds, "plain"
+        if share < seconds:
+            seconds, why = share, "share"
         if declared > seconds:
             seconds, why = min((declared, "declared"), (limits.answer_seconds, "answer"))
     if journey.asked and (left := journey.budget_left()) < seconds:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from attrs import define, evolve, field
@@ -103,11 +103,13 @@ class Planner:
 
     # What is known
 
-    async def _classify(self, request: ChatRequest, profile: Profile) -> Features:
+    def _classify(self, request: ChatRequest, profile: Profile) -> Awaitable[Features]:
         if request.heavy:
-            features = await asyncio.to_thread(self._known, request, profile)
-        else:
-            features = self._known(request, profile)
+            return self._classify_heavy(request, profile)
+        return self.hooks.fold("classify", self._known(request, profile), self._sound_features, before=(request,))
+
+    async def _classify_heavy(self, request: ChatRequest, profile: Profile) -> Features:
+        features = await asyncio.to_thread(self._known, request, profile)
         return await self.hooks.fold("classify", features, self._sound_features, before=(request,))
 
     def _known(self, request: ChatRequest, profile: Profile) -> Features:

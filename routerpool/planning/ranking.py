@@ -30,11 +30,12 @@ class Ranking:
 
     def holds(self, asked: tuple[Candidate, ...], opinions: Sequence[tuple[str, float, Any]]) -> bool:
         """Whether every strategy gave the very answer, for the very candidates, that it gave then."""
-        return (
-            self.asked is asked
-            and len(self.opinions) == len(opinions)
-            and all(old[2] is new[2] for old, new in zip(self.opinions, opinions, strict=True))
-        )
+        if self.asked is not asked or len(self.opinions) != len(opinions):
+            return False
+        for old, new in zip(self.opinions, opinions, strict=True):  # noqa: SIM110 - asked of every request
+            if old[2] is not new[2]:
+                return False
+        return True
 
 
 def in_bounds(score: Score) -> bool:

@@ -174,6 +174,9 @@ def estimate_tokens(messages: Sequence[Mapping[str, object]], tools: Sequence[ob
     fixed = 0
     for message in messages if isinstance(messages, ARRAY) else [messages]:
         fixed += MESSAGE_TOKENS
+        if type(message) is dict and len(message) == 2 and type(text := message.get("content")) is str:
+            texts.append(text)  # the usual form, told at once
+            continue
         if not isinstance(message, OBJECT):
             texts.append(_written(message))
             continue

@@ -165,17 +165,17 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """It has sent something; after an answer, that begins the next head."""
-        if self._idle:
+        """It has sent something; after an answer, that begins the next head, which is mostly whole at once."""
+        super().data_received(data)
+        if self._idle and not getattr(self, "_messages", ()):  # aiohttp's own list of the whole ones
             self._idle = False
             self._connections.wait(self, for_head=True)
-        super().data_received(data)
 
     def begun(self, body: aiohttp.StreamReader) -> None:
         """The head of a request is here; it waits on until its body is."""
-        self.due = inf
+        self.due, self._idle = inf, False
         if body.is_eof():
-            self._whole()
+            self._connections.waiting.pop(self, None)
         else:
             self._connections.wait(self)
             body.on_eof(self._whole)
@@ -187,7 +187,9 @@ class Connection(web.RequestHandler):
         """A request is answered: aiohttp calls this at the end of each."""
         if self.transport is not None:
             self._idle = True
-            self._connections.wait(self)
+            waiting = self._connections.waiting  # it stands there only after an answer to a body that is not read
+            waiting.pop(self, None)
+            waiting[self] = None
         super().log_access(*args)
 
 

@@ -22,6 +22,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from routerpool.config.sections import ServerConfig
 from routerpool.errors import ConfigError, Problem, RouterpoolError
 from routerpool.process.connections import IDLE_SECONDS, Connections
+from routerpool.process.written import able, written
 from routerpool.router import Router
 from routerpool.server.access import is_loopback
 from routerpool.server.app import Server
@@ -143,7 +144,7 @@ async def _serve(
     config = router.config.server
     tls = certificate(config)
     app = web.Application()
-    server = Server(router, load=load, control=control)
+    server = Server(router, load=load, control=control, written=written if able() else None)
     server.reloaded.append(lambda new: _read_certificate(tls, new.config.server))
     server.attach(app, config.base_path.rstrip("/"), root=True)
     own: dict[str, Any] = {

@@ -144,14 +144,17 @@ class CountingProtocol(ResponseHandler):
     """aiohttp's client protocol, which ends an answer that is announced without end."""
 
     heads = 0
+    used = False
+    """Whether an answer was waited for over this connection before."""
 
     def set_response_params(self, **params: Any) -> None:
-        """A request begins."""
+        """A request of aiohttp's own client begins."""
         self.heads = 0
         super().set_response_params(**params)
 
     def read(self) -> Coroutine[Any, Any, tuple[RawResponseMessage, aiohttp.StreamReader]]:
-        """The head of the next answer, unless too many came before it."""
+        """The head of the next answer, and its body, unless too many came before it."""
+        self.used = True
         self.heads += 1
         if self.heads > INTERIM_ANSWERS + 1:
             raise NotHttpError("too many interim answers")
@@ -159,15 +162,7 @@ class CountingProtocol(ResponseHandler):
 
 
 class Protocol(CountingProtocol):
-    """One for prepared heads, which knows whether it was used and tells a body's reader that no HTTP followed."""
-
-    used = False
-    """Whether an answer was waited for over this connection before."""
-
-    def read(self) -> Coroutine[Any, Any, tuple[RawResponseMessage, aiohttp.StreamReader]]:
-        """The head of the next answer, and its body."""
-        self.used = True
-        return super().read()
+    """One for prepared heads, which tells a body's reader that no HTTP followed."""
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         """Let whoever waits for the head, or for more of the body, fail at once instead of running into a limit."""
@@ -331,7 +326,9 @@ class PreparedPost:
         try:
             if protocol is None or transport is None:
                 raise aiohttp.ServerDisconnectedError
-            protocol.set_response_params(
+            protocol.heads = 0  # type: ignore[attr-defined]  # each connection of ours has it
+            ResponseHandler.set_response_params(
+                protocol,
                 auto_decompress=False,  # done by us, in bounded steps
                 read_until_eof=True,
                 read_bufsize=READ_BYTES,

@@ -177,9 +177,8 @@ class Server(Life):
 
     def _serving(self, request: web.Request) -> Serving:
         """What the sink of a request needs."""
-        cors = cors_of(self.generation.access, request.headers.get("Origin"))
-        serving = self.generation.serving
-        return serving if cors is SHIELD else evolve(serving, extra=cors)
+        origin, serving = request.headers.get("Origin"), self.generation.serving
+        return serving if origin is None else evolve(serving, extra=cors_of(self.generation.access, origin))
 
     # For those who ask models
 

@@ -15,7 +15,7 @@ from routerpool.router import Router
 from routerpool.server.access import Access
 from routerpool.server.bodies import BodyLimits
 from routerpool.server.plugin_routes import routes_of
-from routerpool.server.responses import Serving, Watch, read_json
+from routerpool.server.responses import Serving, Watch, Written, read_json
 from routerpool.server.switches import load_switches
 from routerpool.types import Caller
 
@@ -47,7 +47,7 @@ class Control(Protocol):
 class Generation:
     """A router and what the handlers take from its configuration; a reload swaps all of it at once."""
 
-    def __init__(self, router: Router, number: int, watch: Watch) -> None:
+    def __init__(self, router: Router, number: int, watch: Watch, written: Written | None = None) -> None:
         self.router = router
         self.number = number
         self.access = Access(router.config.server)
@@ -58,6 +58,7 @@ class Generation:
             BodyLimits(limits.request_bytes, limits.body_rate, router.bodies),
             self.tell,
             heartbeat=router.config.server.heartbeat_seconds,
+            written=written,
         )
         self.plugin_routes = routes_of(router.hooks)
 
@@ -65,14 +66,21 @@ class Generation:
 class Life:
     """A router that takes requests, and the swap to its next generation.
 
-    `load` makes the next generation's router of the same source; `control` passes changes on to the other workers.
+    `load` makes the next generation's router of the same source; `control` passes changes on to the other workers;
+    `written` is `Serving.written`.
     """
 
     def __init__(
-        self, router: Router, *, load: Callable[[], Router] | None = None, control: Control | None = None
+        self,
+        router: Router,
+        *,
+        load: Callable[[], Router] | None = None,
+        control: Control | None = None,
+        written: Written | None = None,
     ) -> None:
         self.watch = Watch()
-        self.generation = Generation(router, 1, self.watch)
+        self._written = written
+        self.generation = Generation(router, 1, self.watch, written)
         self.draining = False
         self.reloaded: list[Callable[[Router], None]] = []
         self._load = load
@@ -127,7 +135,7 @@ class Life:
         async with self._swapping:
             router = await asyncio.to_thread(self._load)
             take_over(router.hooks, self.router.hooks)
-            new = Generation(router, self.generation.number + 1, self.watch)
+            new = Generation(router, self.generation.number + 1, self.watch, self._written)
             await router.start()
             try:
                 await self._take_switches(router)

@@ -66,6 +66,8 @@ def delta_of(event: Any) -> Delta | None:
 def answer_of(body: Any) -> Delta | None:
     """What a whole plain answer says, over all its choices; None when it is not shaped like one."""
     choices = body.get("choices") if isinstance(body, dict) else None
+    if type(choices) is list and len(choices) == 1 and type(choices[0]) is dict:  # nearly all have one
+        return _part(choices[0].get("message"), choices[0])
     parts = [_part(choice.get("message"), choice) for choice in _objects(choices)]
     return _joined(parts) if parts else None
 

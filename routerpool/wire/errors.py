@@ -88,7 +88,7 @@ def _error_of_choices(choices: Any) -> Any:
         if choice.get("error"):
             return choice["error"]
         finish = choice.get("finish_reason")
-        if isinstance(finish, str) and finish.lower() in BROKEN_FINISH:
+        if isinstance(finish, str) and finish != "stop" and finish.lower() in BROKEN_FINISH:
             return {"message": "it gave up in the middle of its answer"}
     return None
 

@@ -6,7 +6,7 @@ Pure functions; nothing here knows a network, a provider or a policy. What is wr
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from secrets import token_hex
 from typing import Any
@@ -66,7 +66,8 @@ def parse_chat(
         raise RequestError("invalid_request", message, param="model")
     if not isinstance(messages, list) or not messages:
         raise RequestError("invalid_request", "`messages` must be a list with at least one message", param="messages")
-    for index, message in enumerate(messages):
+    plain = _is_plain(messages, params)
+    for index, message in enumerate(() if plain else messages):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             where = f"messages[{index}]"
             raise RequestError("invalid_request", f"`{where}` must be an object with a `role`", param=where)
@@ -88,7 +89,7 @@ def parse_chat(
         params=params,
         hints=asked,
         caller=caller or NOBODY,
-        heavy=not _is_plain(messages, params) and is_heavy(messages, params),
+        heavy=not plain and is_heavy(messages, params),
     )
 
 
@@ -98,27 +99,25 @@ MOST_LIGHT_CHARACTERS, MOST_LIGHT_VALUES = 128 << 10, 2000
 """What a request may hold so that a plugin goes through all of it within a few milliseconds."""
 
 
-PLAIN_MESSAGE = frozenset({"role", "content", "name"})
+ROLES = ("user", "assistant", "system", "developer", "tool")
 SCALARS = frozenset({bool, int, float, type(None)})
+MANY = 32
+"""The most messages, and the most parameters, of the usual form."""
 
 
-def _is_plain(messages: list[dict[str, Any]], params: Mapping[str, Any]) -> bool:
+def _is_plain(messages: list[Any], params: Mapping[str, Any]) -> bool:
     """Whether a request is of the usual form, a few messages of text, and light: told at a glance, for most are."""
-    if len(messages) > 32 or len(params) > 32:
+    if len(messages) > MANY or len(params) > MANY:
         return False
-    size = 0
+    size = len("".join(params))
     for message in messages:
-        content = message.get("content")
-        if type(content) is not str or not PLAIN_MESSAGE.issuperset(message):
+        if type(message) is not dict or len(message) != 2 or message.get("role") not in ROLES:
             return False
-        size += len(content) + len(message["role"])
-        if len(message) > 2:
-            name = message.get("name")
-            if type(name) is not str:
-                return False
-            size += len(name)
-    for name, value in params.items():
-        size += len(name)
+        content = message.get("content")
+        if type(content) is not str:
+            return False
+        size += len(content)
+    for value in params.values():
         if type(value) not in SCALARS:
             if type(value) is not str:
                 return False
@@ -151,7 +150,20 @@ def is_heavy(*parts: Any) -> bool:
 
 def needs_of(request: ChatRequest) -> frozenset[str]:
     """The capabilities without which a candidate cannot answer this request."""
-    params = request.params
+    needs = set() if NEEDFUL.isdisjoint(request.params) else _needs_of_params(request.params)
+    for message in request.messages:
+        content = message.get("content")
+        if (message.get("tool_calls")) or message["role"] == "tool":
+            needs.add("tools")
+        if isinstance(content, list):
+            for part in content:
+                kind = part.get("type") if isinstance(part, dict) else None
+                if isinstance(kind, str) and kind in PART_NEEDS:
+                    needs.add(PART_NEEDS[kind])
+    return frozenset(needs) if needs else NO_NEEDS
+
+
+def _needs_of_params(params: Mapping[str, Any]) -> set[str]:
     needs: set[str] = set()
     tools = params.get("tools")
     for tool in tools if isinstance(tools, list) else ():
@@ -164,17 +176,11 @@ def needs_of(request: ChatRequest) -> frozenset[str]:
     response_format = params.get("response_format")
     if isinstance(response_format, dict) and response_format.get("type") == "json_schema":
         needs.add("json_schema")
-    for message in request.messages:
-        if message.get("tool_calls") or message["role"] == "tool":
-            needs.add("tools")
-        content = message.get("content")
-        if isinstance(content, list):
-            for part in content:
-                kind = part.get("type") if isinstance(part, dict) else None
-                if isinstance(kind, str) and kind in PART_NEEDS:
-                    needs.add(PART_NEEDS[kind])
-    return frozenset(needs) if needs else NO_NEEDS
+    return needs
 
+
+NEEDFUL = frozenset({"tools", "functions", "reasoning_effort", "response_format"})
+"""The parameters that need a capability."""
 
 NO_NEEDS: frozenset[str] = frozenset()
 PART_NEEDS: Mapping[Any, str] = {
@@ -202,12 +208,10 @@ def session_of(request: ChatRequest) -> str:
     """
     if request.hints.session:
         return _hashed((request.caller.id, "id", request.hints.session))
-    first: list[tuple[str, str]] = []
     key: list[Any] = [request.caller.id]
     for message in request.messages:
         role, content = message["role"], message.get("content")
         text = content if type(content) is str else _written(content)
-        first.append((role, text))
         key += (role, hash(text), len(text))
         if role == "user":
             break
@@ -216,9 +220,18 @@ def session_of(request: ChatRequest) -> str:
     if session is None:
         if len(_sessions) >= MANY_SESSIONS:
             _sessions.clear()
-        parts = [part for role, text in first for part in (role, str(len(text)), text[:TELLING])]
-        session = _sessions[known] = _hashed((request.caller.id, *parts))
+        session = _sessions[known] = _hashed((request.caller.id, *_first_words(request.messages)))
     return session
+
+
+def _first_words(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Role, length and beginning of each message up to the first of the user's."""
+    for message in messages:
+        role, content = message["role"], message.get("content")
+        text = content if type(content) is str else _written(content)
+        yield from (role, str(len(text)), text[:TELLING])
+        if role == "user":
+            return
 
 
 def _hashed(parts: Iterable[str]) -> str:

@@ -78,7 +78,8 @@ class FreeFirst:
     @hookimpl
     def on_success(self, attempt: Attempt, usage: Usage) -> None:
         """Remember which paid model has read how much of a conversation."""
-        if attempt.candidate.model.free:
+        model = attempt.candidate.model
+        if model.free or not (self._read or model.prices.cached is not None):  # nothing to remember, or to forget
             return
         session = attempt.features.session
         self._read.pop(session, None)
