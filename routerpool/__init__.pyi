@@ -9,6 +9,8 @@ from routerpool.errors import RequestError as RequestError
 from routerpool.errors import RouterpoolError as RouterpoolError
 from routerpool.errors import Unavailable as Unavailable
 from routerpool.hookspecs import hookimpl as hookimpl
+from routerpool.http.plugin_routes import route as route
+from routerpool.http.responses import read_json as read_json
 from routerpool.privacy.scanning import ScannerConfig as ScannerConfig
 from routerpool.privacy.scanning import TextScanner as TextScanner
 from routerpool.privacy.verdicts import Match as Match
@@ -24,8 +26,6 @@ from routerpool.server.app import create_app as create_app
 from routerpool.server.app import setup as setup
 from routerpool.server.guide import ASSIGNMENT as ASSIGNMENT
 from routerpool.server.guide import middleware as middleware
-from routerpool.server.plugin_routes import route as route
-from routerpool.server.responses import read_json as read_json
 from routerpool.types import Answer as Answer
 from routerpool.types import Attempt as Attempt
 from routerpool.types import Caller as Caller

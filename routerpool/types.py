@@ -348,12 +348,16 @@ class Candidate:
 
 @frozen(slots=True)
 class Veto:
-    """Who must not answer, and why: a stable code and a sentence; in how many seconds it ends, where that is known."""
+    """Who must not answer, and why: a stable code and a sentence; in how many seconds it ends, where that is known.
+
+    `kind` is the failure for which it is out, if it is for one: so clients are told the same while it lasts as then.
+    """
 
     candidate: Candidate
     code: str = field(validator=instance_of(str))
     reason: str = field(validator=instance_of(str))
     retry_after: float | None = field(default=None, validator=_seconds)
+    kind: FailureKind | None = None
 
 
 @frozen(slots=True)

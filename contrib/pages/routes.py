@@ -12,9 +12,9 @@ from markdown import anchor, paragraphs, prose, table
 
 from plugins import shipped
 from routerpool.errors import CODES
-from routerpool.server.access import Plane
+from routerpool.http.access import Plane
+from routerpool.http.plugin_routes import Inner, plane_of
 from routerpool.server.app import Server
-from routerpool.server.plugin_routes import Inner, plane_of
 from routerpool.testing import make_router
 
 __all__ = ["http_page"]

@@ -18,12 +18,12 @@ from yarl import URL
 from routerpool.cli.client import ClientError, Target, connected
 from routerpool.cli.preflight import left_off, preflight
 from routerpool.config.sections import ServerConfig
+from routerpool.http.access import is_loopback
 from routerpool.overview import unprotected
 from routerpool.protocols import Provider
 from routerpool.providers.failures import failure_of_exception
 from routerpool.providers.openai import OpenAIProvider
 from routerpool.router import Router
-from routerpool.server.access import is_loopback
 from routerpool.types import Level, Model, Report
 
 __all__ = ["examine"]

@@ -249,8 +249,9 @@ class Run:
         await self._tell(failure.answer)
 
     def _exhausted(self) -> RequestError:
-        journey = self.journey
-        return exhausted(journey.tried, journey.budget, journey.budget_left(), self.plan.profile, journey.budget_name)
+        journey, plan = self.journey, self.plan
+        left = journey.budget_left()
+        return exhausted(journey.tried, journey.budget, left, plan.profile, journey.budget_name, plan.vetoes)
 
 
 def _exchanged(queue: deque[Candidate], meant: Candidate, asked: Candidate) -> Candidate:

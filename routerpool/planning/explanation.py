@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from routerpool.config.structure import converter
 from routerpool.errors import RequestError
 from routerpool.planning.cost import cost_of
-from routerpool.types import ChatRequest, Features, Plan, Usage
+from routerpool.planning.selection import OTHER_ASKED
+from routerpool.types import ChatRequest, FailureKind, Features, Plan, Usage, Veto
 
 __all__ = ["explain", "likely_usage", "ranked_rows", "refusal", "veto_rows"]
 
@@ -22,6 +24,13 @@ SOLE_REASON: Mapping[str, tuple[str, str]] = {
 }
 
 NOBODY = ("no_candidate", "nobody can answer")
+
+OUT_OF_QUOTA = "every candidate is out of quota or busy"
+WAITABLE_KINDS = frozenset({FailureKind.RATE_LIMITED, FailureKind.QUOTA_EXHAUSTED, FailureKind.UNAVAILABLE})
+"""Failures that end by waiting: where all are of these, a client is told 429, at once and as long as they last."""
+
+MOST_CAUSES = 3
+"""How many candidates are named in an error with their causes; all are in its `vetoes`."""
 
 ASSUMED_OUTPUT = 1000
 """Output tokens that a budget reckons with when the client sets no cap."""
@@ -38,6 +47,7 @@ def refusal(plan: Plan, unheard: Mapping[str, tuple[str, float | None]]) -> Requ
     ]
     telling = [veto for veto in plan.vetoes if veto.code not in STANDING]
     codes = {veto.code for veto in telling}
+    cooling = {veto.kind for veto in telling if veto.kind is not None}
     waits = [veto.retry_after for veto in telling if veto.retry_after is not None]
     waits += [wait for _, wait in unheard.values() if wait is not None]
     silence = "; ".join(reason for reason, _ in unheard.values())
@@ -47,16 +57,28 @@ def refusal(plan: Plan, unheard: Mapping[str, tuple[str, float | None]]) -> Requ
     elif not vetoes:
         message = "no provider is configured; set a provider's key, start Ollama, or name plugins in routerpool.yaml"
     elif code == "no_candidate":
-        message = f"{message}: " + "; ".join(
-            f"{veto.candidate.key} {veto.code} ({veto.reason})" for veto in telling or plan.vetoes
-        )
-        message += f"; {silence}" if silence else ""
+        if cooling and cooling <= WAITABLE_KINDS:
+            code, message = "quota_exhausted", OUT_OF_QUOTA
+        message = f"{message}: {_causes(plan, telling)}" + (f"; {silence}" if silence else "")
     return RequestError(
         code,
         message,
         retry_after=min(waits) if waits else None,
         details={"vetoes": vetoes, "profile": plan.profile},
     )
+
+
+def _causes(plan: Plan, telling: Sequence[Veto]) -> str:
+    """Why nobody is left, in words: first the candidates that were asked for by name, and how many there are more."""
+    vetoes = telling or [veto for veto in plan.vetoes if veto.reason != OTHER_ASKED] or plan.vetoes
+    asked = plan.request.model
+    first = sorted(vetoes, key=lambda veto: asked not in (veto.candidate.key, veto.candidate.model.id))
+    words = "; ".join(f"{veto.candidate.key} {veto.code} ({veto.reason})" for veto in first[:MOST_CAUSES])
+    more = Counter(veto.code for veto in first[MOST_CAUSES:])
+    if not more:
+        return words
+    counts = ", ".join(f"{count} {code}" for code, count in more.most_common())
+    return f"{words}; and {more.total()} more ({counts}), which `routerpool explain` lists"
 
 
 def explain(plan: Plan) -> dict[str, Any]:

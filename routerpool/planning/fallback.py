@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from routerpool.config.sections import Profile
 from routerpool.errors import RequestError
-from routerpool.types import Candidate, Decision, Failure, FailureKind, Tier
+from routerpool.planning.explanation import OUT_OF_QUOTA, WAITABLE_KINDS
+from routerpool.types import Candidate, Decision, Failure, FailureKind, Tier, Veto
 
 __all__ = ["Retries", "exhausted", "own_decision", "step_back", "thin", "wait_before"]
 
@@ -28,8 +29,6 @@ DOUBTED_KINDS = frozenset({FailureKind.FORBIDDEN, FailureKind.MISSING_MODEL, Fai
 """Failures that may be of one model, but two of which make it likely that the provider is meant."""
 
 BUDGET = "limits.budget_seconds"
-
-WAITABLE_KINDS = frozenset({FailureKind.RATE_LIMITED, FailureKind.QUOTA_EXHAUSTED, FailureKind.UNAVAILABLE})
 
 
 RETRIED_SHARE, RETRIED_LEAST = 0.2, 3
@@ -151,14 +150,22 @@ def _strength(candidate: Candidate) -> Tier:
 
 
 def exhausted(
-    tried: Sequence[tuple[Candidate, Failure]], budget: float, left: float, profile: str, limit: str = BUDGET
+    tried: Sequence[tuple[Candidate, Failure]],
+    budget: float,
+    left: float,
+    profile: str,
+    limit: str = BUDGET,
+    vetoes: Sequence[Veto] = (),
 ) -> RequestError:
     """What the client is told: every attempt, and how long to wait where that helps.
 
-    `budget` and `left` are in seconds, `limit` names who has set the budget.
+    `budget` and `left` are in seconds, `limit` names who has set the budget. Of the plan's `vetoes` those count that
+    stand for a failure: what is told while they last is what was told when they began.
     """
     failures = [failure for _, failure in tried]
     waits = [failure.retry_after for failure in failures if failure.retry_after is not None and not _unfit(failure)]
+    waits += [veto.retry_after for veto in vetoes if veto.kind is not None and veto.retry_after is not None]
+    cooling = {veto.kind for veto in vetoes if veto.kind is not None}
     attempts = [
         {
             "candidate": candidate.key,
@@ -176,8 +183,8 @@ def exhausted(
         code, message = "unsupported_capabilities", f"no candidate can do what this request needs ({lacking})"
     elif left <= 0:
         code, message = "budget_exhausted", f"no answer after {budget - left:.3g} s; {limit} is {budget:g}"
-    elif tried and all(failure.kind in WAITABLE_KINDS and not _unfit(failure) for failure in failures):
-        code, message = "quota_exhausted", "every candidate is out of quota or busy"
+    elif tried and cooling <= WAITABLE_KINDS and all(f.kind in WAITABLE_KINDS and not _unfit(f) for f in failures):
+        code, message = "quota_exhausted", OUT_OF_QUOTA
     else:
         code, message = "attempts_exhausted", f"all {len(tried)} attempts failed"
     trail = "; ".join(f"{candidate.key}: {failure.message}" for candidate, failure in tried)

@@ -20,6 +20,10 @@ PROFILES = "routerpool/"
 """What the names of profiles begin with, where a model is named."""
 
 
+OTHER_ASKED = "another model was asked for by name"
+"""The reason that rules out everybody else where a model is asked for strictly."""
+
+
 @frozen
 class Selection:
     """What a model name chose: a profile, and for an exact name the candidates that it means, strictly or first."""
@@ -61,8 +65,8 @@ class Names:
             profile = name.removeprefix(PROFILES)
             return self._profile(profile) if profile in self._config.profiles else None
         keys = self._catalog.snapshot.keys_of(name)
-        if not keys:
-            return None
+        if not keys:  # a model's name goes before a profile's: who asks for a model means it
+            return self._profile(name) if name in self._config.profiles else None
         selection = self._profile(default)
         strict = (selection.profile.exact or self._config.exact) == "strict"
         return Selection(selection.name, selection.profile, keys, strict)
@@ -105,7 +109,7 @@ def standing_veto(
     """Why a candidate cannot answer whatever is asked under this selection; None where it can."""
     profile, name = selection.profile, candidate.provider
     if selection.keys and selection.strict and candidate.key not in selection.keys:
-        return Veto(candidate, "not_in_profile", "another model was asked for by name")
+        return Veto(candidate, "not_in_profile", OTHER_ASKED)
     if not selection.keys or not selection.strict:
         if profile.providers and name not in profile.providers:
             return Veto(candidate, "not_in_profile", f"profile {selection.name} does not use {name}")

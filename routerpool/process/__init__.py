@@ -2,8 +2,8 @@
 
 In: a router, and how to make its next generation. Out: requests served until a signal says that it is enough.
 
-`standalone` serves in this process, `connections` bounds those of its clients, and `workers` is the supervisor of
-several. None of it runs where a router is mounted into somebody else's application.
+`standalone` serves in this process, `connections` bounds those of its clients, `written` makes plain answers, and
+`workers` is the supervisor of several. None of it runs where a router is mounted into somebody else's application.
 """
 
 from routerpool.process.standalone import ListenError, serve

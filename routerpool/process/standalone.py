@@ -21,10 +21,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from routerpool.config.sections import ServerConfig
 from routerpool.errors import ConfigError, Problem, RouterpoolError
+from routerpool.http.access import is_loopback
 from routerpool.process.connections import IDLE_SECONDS, Connections
 from routerpool.process.written import able, written
 from routerpool.router import Router
-from routerpool.server.access import is_loopback
 from routerpool.server.app import Server
 
 __all__ = ["ListenError", "bind", "certificate", "check_exposure", "serve", "serve_socket", "url_of"]
@@ -146,7 +146,7 @@ async def _serve(
     app = web.Application()
     server = Server(router, load=load, control=control, written=written if able() else None)
     server.reloaded.append(lambda new: _read_certificate(tls, new.config.server))
-    server.attach(app, config.base_path.rstrip("/"), root=True)
+    server.attach(app, config.base_path.rstrip("/"), root=True, whole=True)
     own: dict[str, Any] = {
         "access_log": None,
         "lingering_time": LINGER_SECONDS,

@@ -15,7 +15,7 @@ from aiohttp import HttpVersion10, web
 from aiohttp.http import SERVER_SOFTWARE
 
 from routerpool.engine.sinks import Served
-from routerpool.server.responses import SHIELD, header, routing_headers
+from routerpool.http.responses import SHIELD, header, routing_headers
 from routerpool.types import Answer
 
 __all__ = ["INNER_NAMES", "WrittenAnswer", "able", "written"]

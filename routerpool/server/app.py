@@ -13,14 +13,15 @@ from attrs import evolve
 from routerpool.config.structure import converter
 from routerpool.errors import RequestError, RouterpoolError, defect
 from routerpool.hooks.isolation import locate
+from routerpool.http.access import Access, Plane
+from routerpool.http.bodies import answer_unread, end_body, expect_nothing, send_continue
+from routerpool.http.plugin_routes import CALLER, Inner
+from routerpool.http.responses import SERVING, SHIELD, HttpSink, Serving, error_response, json_response
 from routerpool.planning.explanation import explain
 from routerpool.router import Router, Source
-from routerpool.server.access import Access, Plane
-from routerpool.server.bodies import answer_unread, end_body, expect_nothing, send_continue
 from routerpool.server.decisions import Decisions
 from routerpool.server.life import ROUTER, Life
-from routerpool.server.plugin_routes import CALLER, Inner
-from routerpool.server.responses import SERVING, SHIELD, HttpSink, Serving, error_response, json_response
+from routerpool.server.paths import lost
 from routerpool.server.switches import save_switch
 from routerpool.types import Caller, Candidate
 from routerpool.wire.request import new_id
@@ -30,15 +31,6 @@ __all__ = ["CALLER", "ROUTER", "Server", "create_app", "setup"]
 log = logging.getLogger("routerpool.server")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-OPENAI_PATHS = frozenset(
-    [
-        *("assistants", "audio", "batches", "completions", "containers", "conversations", "embeddings", "evals"),
-        *("files", "fine_tuning", "images", "messages", "moderations", "organization", "realtime", "responses"),
-        *("threads", "uploads", "vector_stores", "videos"),
-    ]
-)
-"""First words of the OpenAI and Anthropic paths that no plugin serves yet: 501, so that a client is told the truth."""
 
 EXPOSED_HEADERS = ", ".join(
     f"X-Router-{name}" for name in ("Provider", "Model", "Attempts", "Tried", "Profile", "Request-Id", "Ignored")
@@ -50,7 +42,7 @@ def create_app(config: Source | Router = None) -> web.Application:
     """An application that serves a router under the config's base path. What is wrong is one ConfigError."""
     app = web.Application()
     server = serving(config)
-    server.attach(app, server.router.config.server.base_path.rstrip("/"), root=True)
+    server.attach(app, server.router.config.server.base_path.rstrip("/"), root=True, whole=True)
     return app
 
 
@@ -93,8 +85,8 @@ class Server(Life):
             raise ValueError(f"the prefix must begin with a slash and not end with one, such as /llm, not {prefix!r}")
         self.attach(app, prefix, root=bool(prefix))
 
-    def attach(self, app: web.Application, prefix: str, *, root: bool) -> None:
-        """Add the routes and the router's life to an application."""
+    def attach(self, app: web.Application, prefix: str, *, root: bool, whole: bool = False) -> None:
+        """Add the routes and the router's life to an application; the `whole` of it is ours, or the prefix's root."""
         decisions = Decisions(self)
         routes: list[tuple[str, str, Inner, Plane]] = [
             ("GET", "/health", self.health, "open"),
@@ -124,7 +116,11 @@ class Server(Life):
         if root:
             for path in (f"{prefix}/", prefix) if prefix else ("/",):
                 app.router.add_get(path, self.guarded(self.root, "open"))
-        app.router.add_route("*", prefix + "/v1/{tail:.*}", self.guarded(self.missing, "open"))
+        self._prefix = prefix
+        self._paths = {path for _, path, *_ in routes} | {path for _, path in self.generation.plugin_routes}
+        tails = [f"{prefix}/v1/", *([f"{prefix}/"] if root else ()), *(["/"] if whole and prefix else ())]
+        for tail in tails:
+            app.router.add_route("*", f"{tail}{{tail:.*}}", self.guarded(self.missing, "open"))
         self.live(app)
 
     def _plugin_route(self, method: str, path: str) -> Inner:
@@ -307,7 +303,7 @@ class Server(Life):
         )
 
     async def missing(self, request: web.Request, caller: Caller) -> web.Response:
-        """Every other path under /v1: 501 for what OpenAI has, else 404, and the answer to a browser's preflight."""
+        """Every other path: 501 for what OpenAI has, else 404 with the right one, and the answer to a preflight."""
         if request.method == "OPTIONS" and cors_of(self.generation.access, request.headers.get("Origin")) is not SHIELD:
             allowed = {
                 "Access-Control-Allow-Methods": "GET, POST, PUT, DELETE",
@@ -315,22 +311,7 @@ class Server(Life):
                 "Access-Control-Max-Age": "600",
             }
             return web.Response(status=204, headers=allowed)
-        tail = request.match_info["tail"]
-        if methods := await _methods_of(request):
-            message = f"/v1/{tail} takes {' and '.join(methods)}, not {request.method}"
-            raise RequestError("method_not_allowed", message, headers={"Allow": ", ".join(methods)})
-        if tail.partition("/")[0] in OPENAI_PATHS:
-            raise RequestError("not_implemented", f"no enabled plugin serves /v1/{tail}; see `routerpool plugins`")
-        raise RequestError("not_found", f"there is no {request.method} /v1/{tail}")
-
-
-async def _methods_of(request: web.Request) -> list[str]:
-    """The methods that this path has, where it has any."""
-    found: set[str] = set()
-    for resource in request.app.router.resources():
-        _, allowed = await resource.resolve(request)
-        found |= allowed
-    return sorted(found - {"*"})
+        raise await lost(request, self._prefix, self._paths)
 
 
 def _model_entry(name: str, owner: str) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from multidict import CIMultiDict
 
 from routerpool.engine.handover import HANDOVER_ENDED, AttemptResult, Handover
 from routerpool.errors import RequestError, nearest
+from routerpool.http.bodies import HELD
+from routerpool.http.responses import json_response
 from routerpool.planning.explanation import ranked_rows, veto_rows
-from routerpool.server.bodies import HELD
 from routerpool.server.life import Life
-from routerpool.server.responses import json_response
 from routerpool.types import Answer, Caller, Candidate, Failure, FailureKind, Outcome
 from routerpool.wire.json import dumps, parsed
 from routerpool.wire.request import new_id

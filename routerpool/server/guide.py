@@ -23,10 +23,10 @@ from routerpool.engine.journey import Journey
 from routerpool.engine.sinks import Served
 from routerpool.errors import RequestError
 from routerpool.hooks.isolation import locate
+from routerpool.http.responses import HttpSink, Serving, error_response, parsed_json
 from routerpool.protocols import Reply
 from routerpool.router import Router, Source
 from routerpool.server.app import Server, serving
-from routerpool.server.responses import HttpSink, Serving, error_response, parsed_json
 from routerpool.types import Attempt, Caller, ChatRequest
 from routerpool.wire.request import new_id
 

@@ -11,11 +11,11 @@ from aiohttp import web
 
 from routerpool.errors import RequestError
 from routerpool.hooks.calling import take_over
+from routerpool.http.access import Access
+from routerpool.http.bodies import BodyLimits
+from routerpool.http.plugin_routes import routes_of
+from routerpool.http.responses import Serving, Watch, Written, read_json
 from routerpool.router import Router
-from routerpool.server.access import Access
-from routerpool.server.bodies import BodyLimits
-from routerpool.server.plugin_routes import routes_of
-from routerpool.server.responses import Serving, Watch, Written, read_json
 from routerpool.server.switches import load_switches
 from routerpool.types import Caller
 

@@ -4,8 +4,24 @@ from __future__ import annotations
 
 import json
 
-from routerpool.planning.explanation import explain
-from routerpool.types import Candidate, ChatRequest, Features, Finding, Model, Plan, Prices, Privacy, Score, Tier, Veto
+import pytest
+
+from routerpool.planning.explanation import explain, refusal
+from routerpool.planning.selection import OTHER_ASKED
+from routerpool.types import (
+    Candidate,
+    ChatRequest,
+    FailureKind,
+    Features,
+    Finding,
+    Model,
+    Plan,
+    Prices,
+    Privacy,
+    Score,
+    Tier,
+    Veto,
+)
 
 GROQ = Candidate(provider="groq", model=Model(id="m", free=True, prices=Prices(input=1.0, output=1.0)))
 OTHER = Candidate(provider="other", model=Model(id="m"))
@@ -54,3 +70,50 @@ def test_points_are_told_without_the_noise_of_their_sums() -> None:
         request=request, features=Features(), profile="auto", ranked=(OTHER,), scores={"other/m": score}, opinions=()
     )
     assert [row["points"] for row in explain(plan)["ranked"]] == [0.3]
+
+
+def plan_of(model: str, *vetoes: Veto) -> Plan:
+    request = ChatRequest(id="r", model=model, messages=())
+    return Plan(request=request, features=Features(), profile="auto", ranked=(), vetoes=vetoes)
+
+
+def candidate_of(key: str) -> Candidate:
+    provider, _, model = key.partition("/")
+    return Candidate(provider=provider, model=Model(id=model))
+
+
+MANY = [Veto(candidate_of(f"p/m{number}"), "not_in_profile", OTHER_ASKED) for number in range(35)]
+
+
+@pytest.mark.parametrize("asked", ["groq/m", "m"])
+@pytest.mark.parametrize("code", ["no_key", "disabled", "cooldown"])
+def test_an_exact_model_that_cannot_answer_gives_its_own_cause_alone(asked: str, code: str) -> None:
+    error = refusal(plan_of(asked, *MANY, Veto(GROQ, code, "because")), {})
+    assert error.message == f"nobody can answer: groq/m {code} (because)"
+    assert len(error.details["vetoes"]) == 36
+
+
+def test_who_was_asked_for_is_named_first_and_the_others_are_counted() -> None:
+    off = [Veto(candidate_of(f"p/m{number}"), "capability", "no tools") for number in range(9)]
+    other = [Veto(candidate_of("q/n"), "forbidden", "forbidden")]
+    error = refusal(plan_of("groq/m", *off, *other, Veto(GROQ, "cooldown", "429")), {})
+    assert error.message.startswith("nobody can answer: groq/m cooldown (429); p/m0 capability (no tools); p/m1")
+    assert error.message.endswith("; and 8 more (7 capability, 1 forbidden), which `routerpool explain` lists")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "code"),
+    [
+        ([FailureKind.RATE_LIMITED], "quota_exhausted"),
+        ([FailureKind.RATE_LIMITED, FailureKind.QUOTA_EXHAUSTED, FailureKind.UNAVAILABLE, None], "quota_exhausted"),
+        ([FailureKind.RATE_LIMITED, FailureKind.SERVER], "no_candidate"),
+        ([FailureKind.AUTH], "no_candidate"),
+        ([None], "no_candidate"),
+    ],
+)
+def test_a_cooldown_is_told_by_the_failure_for_which_it_is(kinds: list[FailureKind | None], code: str) -> None:
+    vetoes = [
+        Veto(candidate_of(f"p/m{number}"), "cooldown", "later", 5.0 + number, kind) for number, kind in enumerate(kinds)
+    ]
+    error = refusal(plan_of("auto", *vetoes), {})
+    assert (error.code, error.retry_after) == (code, 5.0)

@@ -54,7 +54,7 @@ def test_what_is_somebodys_own_name_goes_before_globs(name: str, keys: str) -> N
     assert meant(router_of(**HOUSE), name).keys == (keys,)
 
 
-@pytest.mark.parametrize("name", ["auto", "", "routerpool/auto", "routerpool/free"])
+@pytest.mark.parametrize("name", ["auto", "", "routerpool/auto", "routerpool/free", "free"])
 def test_profiles_go_before_globs(name: str) -> None:
     selection = meant(router_of(**HOUSE), name)
     assert (selection.name, selection.keys) == (name.removeprefix("routerpool/") or "auto", ())
@@ -112,3 +112,8 @@ def test_the_own_name_of_a_model_is_what_is_sent() -> None:
     router = router_of({"a": ("Llama3:latest",)})
     (key,) = meant(router, "llama3").keys
     assert router.catalog.snapshot.by_key[key].model == Model(id="Llama3:latest")
+
+
+def test_a_models_own_name_goes_before_a_profiles() -> None:
+    selection = meant(router_of({"a": ("free",)}), "free")
+    assert (selection.name, selection.keys) == ("auto", ("a/free",))

@@ -14,9 +14,9 @@ from attrs import evolve
 
 from routerpool import Answer, Candidate, Model
 from routerpool.engine.sinks import Served
+from routerpool.http.responses import HttpSink, Serving, Watch
 from routerpool.process import written as module
 from routerpool.process.written import WrittenAnswer, able, written
-from routerpool.server.responses import HttpSink, Serving, Watch
 from routerpool.testing.upstream import Upstream
 
 from ..support.attacked import attacked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
 import openai
 import pytest
@@ -94,3 +95,14 @@ def test_a_private_request_is_answered_here(client: openai.OpenAI) -> None:
         extra_body={"router": {"privacy": "secret"}},
     )
     assert answer.headers["X-Router-Provider"] in ("llamacpp", "smollm", "sandbox")
+
+
+def test_what_is_not_implemented_is_asked_for_once(tmp_path: Path) -> None:
+    asked = []
+    with served(folder=tmp_path) as url:
+        http = openai.DefaultHttpxClient(event_hooks={"request": [asked.append]})
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=2, http_client=http)
+        with pytest.raises(openai.InternalServerError) as caught:
+            client.embeddings.create(model="auto", input="Hello")
+    assert caught.value.status_code == 501
+    assert len(asked) == 1

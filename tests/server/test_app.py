@@ -17,7 +17,7 @@ from aiohttp import web
 from routerpool import Features, Level, Prices, Privacy, RequestError, hookimpl, route
 from routerpool.config import converter
 from routerpool.errors import CODES
-from routerpool.server import bodies
+from routerpool.http import bodies
 from routerpool.server.switches import save_switch
 
 from ..support.house import CHAT, JSON, House, Reply, events, house, occupy

@@ -156,7 +156,7 @@ async def house(names: str = "a", **config: Any) -> AsyncIterator[House]:
         witness = Witness()
         router = router_over(up, names, witness=witness, **config)
         app, server = web.Application(), Server(router)
-        server.attach(app, router.config.server.base_path.rstrip("/"), root=True)
+        server.attach(app, router.config.server.base_path.rstrip("/"), root=True, whole=True)
         async with running(app) as port, aiohttp.ClientSession() as client:
             at = House(up, router, app, port, client, witness, server)
             try:

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from routerpool.server import bodies
+from routerpool.http import bodies
 from routerpool.wire.hints import LONGEST_NAME
 
 from ..support.house import CHAT, House, Reply, house, shared

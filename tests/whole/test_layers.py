@@ -35,6 +35,7 @@ ROOMS = (  # the rule: lowest first, a room imports only from those above it in 
     "planning",
     "engine",
     *("overview", "router"),
+    "http",
     "server",
     "process",
     "terminal",

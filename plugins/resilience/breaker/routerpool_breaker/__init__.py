@@ -457,7 +457,7 @@ def _veto(candidate: Candidate, entry: Entry, now: float) -> Veto:
     reason = entry.reason(now)
     if entry.scope != "candidate":
         reason = f"all of {entry.key}: {reason}"
-    return Veto(candidate, code, reason, entry.wait(now))
+    return Veto(candidate, code, reason, entry.wait(now), entry.kind)
 
 
 def _words(failure: Failure, entry: Entry) -> str:

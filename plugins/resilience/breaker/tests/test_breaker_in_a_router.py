@@ -171,6 +171,28 @@ def test_in_a_total_outage_somebody_is_still_asked_and_recovery_is_seen_at_once(
     run(body)
 
 
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [(("ra:sec", "ra:sec"), "quota_exhausted"), (("ra:sec", "http:401"), ""), (("http:401", "http:401"), "")],
+    ids=["rate limits", "a rate limit and a refused key", "refused keys"],
+)
+def test_the_same_cooldown_has_one_status_from_its_first_moment_on(labels: tuple[str, str], told: str) -> None:
+    async def body() -> None:
+        async with scene({"a": ["m1"], "b": ["m2"]}) as house:
+            for provider, label in zip("ab", labels, strict=True):
+                house.up.always(provider, label)
+            seen = []
+            for _ in range(4):
+                with pytest.raises(RequestError) as caught:
+                    await house.ask()
+                seen.append(caught.value)
+            assert {error.status for error in seen} == {429 if told else 503}
+            assert all(error.retry_after for error in seen[1:])
+            assert len(await house.cooldowns()) == 2
+
+    run(body)
+
+
 def test_where_all_keys_are_refused_the_client_is_told_why_and_when_to_come_back() -> None:
     async def body() -> None:
         async with scene({"a": ["m1"]}) as house:

@@ -193,10 +193,19 @@ def test_what_a_free_model_has_read_is_not_remembered() -> None:
     assert strategy._read == {}
 
 
+def test_who_answers_last_is_remembered_and_nobody_where_no_cache_has_a_price() -> None:
+    strategy = FreeFirst()
+    answered(strategy, "s", priced("no cache", 1, 1), 9)
+    assert strategy._read == {}
+    answered(strategy, "s", priced("cache", 1, 1, cached=0.1), 9)
+    answered(strategy, "s", priced("no cache", 1, 1), 9)
+    assert strategy._read["s"][0] == priced("no cache", 1, 1).key
+
+
 def test_few_conversations_are_remembered_and_the_oldest_forgotten_first() -> None:
     strategy = FreeFirst()
     for number in range(SESSIONS + 10):
-        answered(strategy, f"s{number}", priced("m", 1, 1), 1)
+        answered(strategy, f"s{number}", priced("m", 1, 1, cached=0.1), 1)
     assert len(strategy._read) == SESSIONS
     assert "s9" not in strategy._read
     assert "s10" in strategy._read

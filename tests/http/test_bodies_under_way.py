@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from routerpool import hookimpl, read_json
-from routerpool.server import bodies
+from routerpool.http import bodies
 
 from ..support.attacked import MIB, head
 from ..support.house import CHAT, House, house, until

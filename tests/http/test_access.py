@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from routerpool import CALLER, hookimpl, route
-from routerpool.server.access import PLANES, is_loopback
+from routerpool.http.access import PLANES, is_loopback
 
 from ..support.house import CHAT, House, Reply, shared
 from ..support.house import house as served
@@ -512,7 +512,7 @@ class MoreRoutes:
         ]
 
 
-OPEN = {"/health", "/", "/v1/{tail}"}
+OPEN = {"/health", "/", "/v1/{tail}", "/{tail}"}
 FOR_USERS = {f"/v1/router/{name}" for name in ("explain", "models", "profiles")}
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from routerpool.engine.sinks import Served
 from routerpool.errors import RequestError
-from routerpool.server.heartbeats import late_error
-from routerpool.server.responses import HttpSink
+from routerpool.http.heartbeats import late_error
+from routerpool.http.responses import HttpSink
 from routerpool.types import Answer
 from routerpool.wire.json import dumps, loads_answer, off_loop
 from routerpool.wire.sse import event_data, split_events

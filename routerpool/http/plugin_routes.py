@@ -13,7 +13,7 @@ from routerpool.errors import PluginError, RequestError
 from routerpool.hooks.calling import Hooks
 from routerpool.hooks.isolation import locate, ours_to_end
 from routerpool.hooks.loading import Instance
-from routerpool.server.access import PLANES, Plane
+from routerpool.http.access import PLANES, Plane
 from routerpool.types import Caller
 
 __all__ = ["CALLER", "Inner", "PluginRoute", "plane_of", "route", "routes_of"]

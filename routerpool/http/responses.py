@@ -18,10 +18,10 @@ from attrs import frozen
 from routerpool.engine.sinks import Served, Sink
 from routerpool.errors import RequestError, defect, release
 from routerpool.hooks.isolation import locate
+from routerpool.http.bodies import BodyLimits, too_large, whole_body
+from routerpool.http.heartbeats import BEAT, Heartbeat, comment, late_chunks, late_error
+from routerpool.http.plugin_routes import CALLER
 from routerpool.router import Router
-from routerpool.server.bodies import BodyLimits, too_large, whole_body
-from routerpool.server.heartbeats import BEAT, Heartbeat, comment, late_chunks, late_error
-from routerpool.server.plugin_routes import CALLER
 from routerpool.types import Answer, Caller, ChatRequest
 from routerpool.wire.errors import error_event
 from routerpool.wire.json import LARGE, TooManyValuesError, dumps, event_bytes, loads_request, off_loop

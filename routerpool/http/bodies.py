@@ -10,7 +10,7 @@ from attrs import frozen
 
 from routerpool.engine.load import Bodies, Body
 from routerpool.errors import RequestError
-from routerpool.server.plugin_routes import CALLER
+from routerpool.http.plugin_routes import CALLER
 from routerpool.types import Caller
 
 __all__ = [
