@@ -23,6 +23,11 @@ class Bodies:
         self.held = 0
         self.refused = 0
 
+    @property
+    def crowded(self) -> bool:
+        """Whether more than half of it is held."""
+        return 2 * self.held > self._most
+
     def begin(self, caller: str) -> Body:
         """A body of this caller's, of which nothing is here yet."""
         return Body(self, caller)

@@ -27,6 +27,10 @@ __all__ = [
 BODY_SECONDS = 5.0
 """In every so many seconds of a body must come what `limits.body_rate` says of them, and all of a smaller one."""
 
+HURRY = 16
+"""Times as fast a body must come while more than half of `limits.body_bytes` is held: whoever brings a little more than
+is asked for could else hold all of it for hours."""
+
 COUNTED_BYTES = 1 << 14
 """A smaller body that is here at once is not counted: the places of requests and decisions bound these."""
 
@@ -59,14 +63,14 @@ async def whole_body(request: web.BaseRequest, limit: int, limits: BodyLimits, c
         if len(body) >= COUNTED_BYTES:
             _held(request, limits, caller).grow(len(body))
         return body
-    return await _coming(request, limit, limits.rate, _held(request, limits, caller))
+    return await _coming(request, limit, limits, _held(request, limits, caller))
 
 
-async def _coming(request: web.BaseRequest, limit: int, rate: int, held: Body) -> bytearray:
+async def _coming(request: web.BaseRequest, limit: int, limits: BodyLimits, held: Body) -> bytearray:
     if CALLER not in request:  # a plugin's route has asked for it already
         await send_continue(request)
     content, grown, loop = request.content, bytearray(), asyncio.get_running_loop()
-    least = due = rate * BODY_SECONDS
+    least = due = limits.rate * BODY_SECONDS
     try:
         async with asyncio.timeout(BODY_SECONDS) as window:
             while part := await content.readany():
@@ -75,7 +79,7 @@ async def _coming(request: web.BaseRequest, limit: int, rate: int, held: Body) -
                 held.grow(len(part))
                 grown += part
                 if len(grown) >= due:
-                    due = len(grown) + least
+                    due = len(grown) + (HURRY * least if limits.bodies.crowded else least)
                     window.reschedule(loop.time() + BODY_SECONDS)
     except BaseException:
         grown.clear()  # the error holds this frame, and may be held for long

@@ -17,13 +17,17 @@ AFTER = rb"(?![A-Za-z0-9_])"
 
 
 class Mask:
-    """Takes one key out of bytes. `key` is what to search for first: where it is not, there is nothing to take out."""
+    """Takes one key out of bytes. `key` is what to search for first: where it is not, there is nothing to take out.
+
+    That is its longest part without a slash, since some servers write slashes as escapes.
+    """
 
     __slots__ = ("_whole", "key")
 
     def __init__(self, key: str) -> None:
-        self.key = dumps(key)[1:-1]
-        self._whole = re.compile(BEFORE + re.escape(self.key) + AFTER)
+        parts = dumps(key)[1:-1].split(b"/")
+        self.key = max(parts, key=len)
+        self._whole = re.compile(BEFORE + rb"\\?/".join(map(re.escape, parts)) + AFTER)
 
     @classmethod
     def of(cls, key: str | None) -> Mask | None:
@@ -44,6 +48,6 @@ class Mask:
                 plain = dumps(loads(body))
             except (ValueError, TypeError, RecursionError):
                 plain = body
-            if self.key in plain:
+            if self._whole.search(plain):
                 body = plain
         return self.without(body)

@@ -148,6 +148,30 @@ async def test_a_body_that_comes_too_slowly_is_refused_however_much_is_here() ->
         await until(lambda: at.router.bodies.held == 0)
 
 
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize(("here", "status"), [(MIB * 3 // 4, 408), (MIB // 4, None)], ids=["crowded", "room"])
+async def test_while_much_is_held_a_body_must_come_faster(here: int, status: int | None) -> None:
+    """What comes is twice what `body_rate` asks for."""
+    async with house(limits={"request_bytes": "1MiB", "body_bytes": "1MiB", "body_rate": "10KiB"}) as at:
+        async with connected(at, head(f"Content-Length: {MIB}") + b"x" * here) as (reader, writer):
+
+            async def trickle() -> None:
+                while True:
+                    writer.write(b"x" * 400)
+                    await asyncio.sleep(0.02)
+
+            steady = asyncio.create_task(trickle())
+            try:
+                async with asyncio.timeout(3 if status else 1):
+                    assert (await answer(reader))[0] == status
+            except TimeoutError:
+                assert status is None
+                assert at.router.bodies.held > here
+            finally:
+                steady.cancel()
+        await until(lambda: at.router.bodies.held == 0)
+
+
 async def test_a_body_that_comes_steadily_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "BODY_SECONDS", 2.0)
     data = head(f"Content-Length: {len(LARGE)}", "Connection: close")

@@ -33,6 +33,15 @@ def test_a_key_is_taken_out_wherever_it_stands_as_a_whole(form: str) -> None:
     assert MASK.without(form.format(KEY).encode()) == form.format("[key]").encode()
 
 
+@pytest.mark.parametrize("key", ["abc/def+ghi/jkl==", "/abcdefgh/", "a/b/c/d/e/f"])
+@pytest.mark.parametrize("slash", ["/", "\\/"])
+def test_a_slash_may_be_written_as_an_escape(key: str, slash: str) -> None:
+    mask, data = Mask(key), f'{{"a": "{key.replace("/", slash)}"}}'.encode()
+    assert mask.key in data
+    assert mask.without(data) == b'{"a": "[key]"}'
+    assert json.loads(mask.refusal(data)) == {"a": "[key]"}
+
+
 @pytest.mark.parametrize(
     "written",
     [KEY, "\\u0073k-of-ours-123", "sk\\u002Dof\\u002dours-123", "".join(f"\\u{ord(sign):04x}" for sign in KEY)],

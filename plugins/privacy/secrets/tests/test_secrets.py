@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import importlib.util
 import json
 import os
 import random
 import string
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -359,6 +360,10 @@ def wrapped(text: str, width: int = 64, end: str = "\n") -> str:
     return end.join(text[at : at + width] for at in range(0, len(text), width))
 
 
+def packed(text: str, pack: Callable[[bytes], bytes]) -> str:
+    return base64.b64encode(pack(text.encode())).decode()
+
+
 def encoded(text: str, codec: str = "utf-8") -> str:
     return base64.b64encode(text.encode(codec)).decode()
 
@@ -407,12 +412,20 @@ def test_a_key_whose_end_is_cut_off_is_found_as_far_as_it_goes() -> None:
         wrapped(encoded(wrapped(encoded(f"{LETTER} {TOKENS['groq-api-key']}")))),
         *(encoded(f"key is {TOKENS['groq-api-key']}", codec) for codec in ("utf-16-le", "utf-16-be", "utf-16")),
         encoded(f"der schlüssel für die sache ist der key {TOKENS['groq-api-key']} ü"),
+        *(packed(f"the key is {TOKENS['groq-api-key']}", pack) for pack in (gzip.compress,)),
+        encoded(packed(f"the key is {TOKENS['groq-api-key']}", gzip.compress)),
+        packed(f"the key is {TOKENS['groq-api-key']}, and here it is cut", lambda data: gzip.compress(data)[:-12]),
     ],
-    ids=range(12),
+    ids=range(15),
 )
 def test_base64_in_lines_over_base64_or_of_utf_16_hides_nothing(text: str, engine: str) -> None:
     [match] = scanner(engine=engine).find(f"see: {text}")
-    assert match.rule == "encoded-secret"
+    assert match.rule in ("encoded-secret", "packed-secret")
+
+
+def test_what_is_packed_and_broken_or_without_a_secret_is_nothing() -> None:
+    harmless = packed(LETTER * 40, gzip.compress)
+    assert list(scanner().find(f"see: {harmless} and H4sI{'A' * 400}")) == []
 
 
 @pytest.mark.parametrize("sign", "\u00ad\u17b4\u180b\u200b\u2060\u2800\u3164\U000e0001\U000e0100\U000e01ef")
