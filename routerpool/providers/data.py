@@ -84,11 +84,11 @@ class Params:
 def leave_out(body: dict[str, Any], refused: frozenset[str]) -> None:
     """Take out of a body what its provider has refused, a message's fields too; the messages of the request stay.
 
-    Of `max_completion_tokens` and of the role `developer` the older name is sent.
+    Of the two names of the cap the other one is sent, of the role `developer` the older one.
     """
-    if "max_completion_tokens" in refused and "max_completion_tokens" in body:
-        body.setdefault("max_tokens", body["max_completion_tokens"])
     for name in refused:
+        if name in SYNONYMS and name in body:
+            body.setdefault(SYNONYMS[name], body[name])
         body.pop(name, None)
     messages = []
     for message in body["messages"]:

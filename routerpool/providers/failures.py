@@ -124,7 +124,6 @@ OPTIONAL_FIELDS: Mapping[str, str] = {
     **{name: rf"{NAMED}{name}\b" for name in ("annotations", "reasoning", "refusal", "store")},
 }
 """What we, an adapter or an earlier answer have put into a request and may take out, and how a refusal names it."""
-
 NOT_WANTED = (
     r"unsupported|not supported|n't support|unknown|unrecogni[sz]ed|unexpected|not (?:permitted|allowed|one of|valid)"
     r"|extra|additional propert|forbidden|invalid role|invalid value: .?developer|(?:not|n't) match"
@@ -306,6 +305,8 @@ def _refused(said: Said) -> frozenset[str]:
     if said.status not in (400, 422):
         return frozenset()
     named = frozenset(field for field, form in OPTIONAL_FIELDS.items() if re.search(form, said.words))
+    if 0 <= said.words.find("max_tokens") < said.words.find("max_completion_tokens"):  # what is named second is wanted
+        named = named - {"max_completion_tokens"} | {"max_tokens"}
     return named if named and re.search(NOT_WANTED, said.words, re.IGNORECASE) else named & {"stream_options"}
 
 

@@ -93,7 +93,8 @@ class OpenAIProvider(Declarations):
             self.name, status, headers, body, forms=self.facts.errors, specs=self.facts.resets, key=self.settings.key
         )
         if failure.again:
-            self._refused |= refused_fields(status, body)
+            refused = refused_fields(status, body)
+            self._refused = self._refused - {SYNONYMS.get(name) for name in refused} | refused
         return failure if failure.pool is None else evolve(failure, pool=self.pool_key(failure.pool))
 
     def parse_models(self, payload: Any) -> list[Model]:

@@ -232,6 +232,36 @@ def test_what_a_provider_has_refused_is_left_out_of_what_it_gets_from_then_on() 
     assert history[0]["role"] == "developer", "the request itself is as it was, for other candidates"
 
 
+OLDER = "Unsupported parameter: 'max_completion_tokens'. Use 'max_tokens' instead."
+NEWER = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+
+
+@pytest.mark.parametrize(
+    ("words", "sent"),
+    [
+        ([NEWER], {"max_completion_tokens": 9}),
+        ([OLDER], {"max_tokens": 9}),
+        ([OLDER, NEWER], {"max_completion_tokens": 9}),
+        ([NEWER, OLDER], {"max_tokens": 9}),
+    ],
+)
+@pytest.mark.parametrize("asked", ["max_tokens", "max_completion_tokens"])
+def test_the_cap_is_sent_by_the_name_that_a_provider_has_asked_for_last(
+    words: list[str], sent: dict[str, int], asked: str
+) -> None:
+    provider = OpenAIProvider(ProviderConfig(base_url="http://127.0.0.1:1/v1"), name="lab")
+    for told in words:
+        assert provider.failure(400, {}, json.dumps({"error": {"message": told}}).encode()).again
+    body = provider.body_of(ChatRequest(id="r", model="auto", messages=[], params={asked: 9}), Model(id="m"))
+    assert body == {"model": "m", "messages": [], **sent}
+
+
+@pytest.mark.parametrize("words", ["max_tokens is too large: 9 is not allowed", "max_tokens: unexpected value"])
+def test_a_cap_that_is_too_large_is_the_clients_to_read(words: str) -> None:
+    provider = OpenAIProvider(ProviderConfig(base_url="http://127.0.0.1:1/v1"), name="lab")
+    assert not provider.failure(400, {}, json.dumps({"error": {"message": words}}).encode()).again
+
+
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL])
 def test_what_this_machine_lacks_is_nobodys_failure_and_is_told_once_with_its_cure(
     number: int, caplog: pytest.LogCaptureFixture
