@@ -52,19 +52,27 @@ CLIENT_LEFT = ("client_gone", "client_slow")
 
 
 class AfterFinish:
-    """Reads what may still come behind the finish reasons: usage, the marker. Silence and a cut are as good an end."""
+    """Reads what may still come behind the finish reasons: usage, the marker. Silence and a cut are as good an end.
 
-    def __init__(self, deadline: Deadline) -> None:
+    Where the last words came with the finish reason, or behind it, more may come, since some servers write one into
+    every chunk: then silence is as long as anywhere else.
+    """
+
+    def __init__(self, deadline: Deadline, idle: float) -> None:
         self._deadline = deadline
+        self._idle = idle
         self._until: float | None = None
 
-    async def read(self, read: Callable[[], Awaitable[bytes]]) -> bytes:
+    async def read(self, read: Callable[[], Awaitable[bytes]], *, settled: bool) -> bytes:
         """The next bytes; b"" where none come in time."""
-        if self._until is None:
-            self._until = asyncio.get_running_loop().time() + FINISHED_SECONDS
-            self._deadline.set(FINISHED_SECONDS + 1.0, "idle")
+        now = asyncio.get_running_loop().time()
+        if not settled:
+            self._until, until = None, now + max(self._idle, FINISHED_SECONDS)
+        else:
+            self._until = until = self._until or now + FINISHED_SECONDS
+        self._deadline.set(until - now + 1.0, "idle")
         try:
-            async with asyncio.timeout_at(self._until):
+            async with asyncio.timeout_at(until):
                 return await read()
         except (aiohttp.ClientError, OSError, ValueError):  # TimeoutError is an OSError
             return b""
@@ -210,7 +218,7 @@ class Exchange:
             choices=_choices(params),
             mask=getattr(self.provider, "mask", None),
         )
-        self.late = AfterFinish(self.deadline)
+        self.late = AfterFinish(self.deadline, self.limits.idle_seconds)
         while True:
             stream.feed(data)
             ended = not data or stream.ended
@@ -218,7 +226,8 @@ class Exchange:
                 stream.end()
             if ended or not (stream.state is State.HELD or (journey.profile.buffer and not stream.over)):
                 break
-            data = await (self.late.read(upstream.chunk) if stream.finished else upstream.chunk())
+            late = stream.finished
+            data = await (self.late.read(upstream.chunk, settled=stream.settled) if late else upstream.chunk())
         if stream.over:
             return stream.failure
         if self.hooks.impls["judge"] or "tools" in self.attempt.features.needs:  # else nobody looks at what came
@@ -258,7 +267,8 @@ class Exchange:
                 deadline.why, out = "idle", b""
             if ended or stream.state is not State.OPEN:
                 return out
-            data = b"" if stream.ended else await (self.late.read(read) if stream.finished else read())
+            late = stream.finished
+            data = b"" if stream.ended else await (self.late.read(read, settled=stream.settled) if late else read())
             if data:
                 out = stream.feed(data)
                 if stream.progress:  # comments and empty chunks are no progress: a stall behind them still shows

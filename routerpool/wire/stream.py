@@ -53,14 +53,14 @@ class Stream:
     content through: the client capped it at a few tokens. `limit` bounds one event in bytes, `hold_limit` all that is
     held before the stream is opened; `most_text` ends a stream that never ends: so many characters of text and
     arguments, thoughts aside. `choices` are those that were asked for. `explain` makes a Failure of the data of an
-    error event. It is `finished` once every choice has its finish reason: then any end is a good one.
+    error event. It is `finished` once every choice has its finish reason: then any end is a good one; and `settled`
+    where no words came with the last of these, or after it.
     """
 
     __slots__ = (
         *("_choices", "_complete", "_cutter", "_done", "_explain", "_held", "_held_size", "_hold_limit", "_mask"),
-        *("_may_be_empty", "_most_text", "_name", "_overhead", "_strip_usage", "_template"),
-        *("_templates", "_text"),
-        *("bytes_out", "events", "failure", "finish_reason", "finished", "progress", "state", "usage"),
+        *("_may_be_empty", "_most_text", "_name", "_overhead", "_strip_usage", "_template", "_templates", "_text"),
+        *("bytes_out", "events", "failure", "finish_reason", "finished", "progress", "settled", "state", "usage"),
     )
 
     def __init__(
@@ -88,8 +88,7 @@ class Stream:
         self._text = 0
         self._held: list[bytes] = []
         self._held_size = 0
-        self._done = False
-        self._complete = False
+        self._done = self._complete = False
         self._overhead = 0
         self._template: Template | None = None
         self._templates = 0
@@ -97,10 +96,8 @@ class Stream:
         self.failure: Failure | None = None
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
-        self.finished = False
-        self.events = 0
-        self.bytes_out = 0
-        self.progress = False
+        self.finished = self.settled = self.progress = False
+        self.events = self.bytes_out = 0
 
     @property
     def ended(self) -> bool:
@@ -240,6 +237,7 @@ class Stream:
         if size < 0:
             return
         self.progress = True
+        self.settled = False
         self._text += size
         if self._text > self._most_text:
             self._fail(FailureKind.SERVER, "the stream is far longer than the request allows")
@@ -289,6 +287,7 @@ class Stream:
         self.finish_reason = delta.finish_reason or self.finish_reason
         if delta.meaningful or delta.finish_reason:
             self._count(0, len(delta.text) + arguments_size(delta.tool_calls))
+        self.settled = self.finished and not delta.meaningful
         if self.state is State.HELD and delta.meaningful:
             self.state = State.READY  # and what an event weighs beside its text is known, to estimate tokens by
             self._overhead = max(weight - len(delta.text) - len(delta.reasoning), 0)

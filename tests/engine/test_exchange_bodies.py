@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 from attrs import field, frozen
 
+from routerpool.engine import exchange
 from routerpool.wire.sse import DONE
 
 from ..support.house import House, Reply, events, house
@@ -48,14 +49,21 @@ HELLO, STOP = chunk({"role": "assistant", "content": "hello"}), chunk(finish="st
 USAGE = {"id": "c1", "choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}
 
 
+PAUSE_SECONDS = 0.3
+
+
 @frozen
 class Saying:
-    """What a provider answers with, and what it does then: `close` the connection, `abort` it, or `wait`."""
+    """What a provider answers with, and what it does then: `close` the connection, `abort` it, or `wait`.
+
+    What is `later` comes with a pause before each piece.
+    """
 
     body: bytes
     type: str | None = SSE
     then: str = "close"
     headers: Mapping[str, str] = field(factory=dict)
+    later: Sequence[bytes] = ()
 
 
 @asynccontextmanager
@@ -79,6 +87,9 @@ async def _served(said: Saying) -> AsyncIterator[str]:
             head = "\r\n".join(["HTTP/1.1 200 OK", "Transfer-Encoding: chunked", *lines])
             body = b"%x\r\n%b\r\n" % (len(said.body), said.body) if said.body else b""
             writer.write(head.encode() + b"\r\n\r\n" + body)
+            for piece in said.later:
+                await asyncio.sleep(PAUSE_SECONDS)
+                writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
             if said.then == "close":
                 writer.write(b"0\r\n\r\n")
             await writer.drain()
@@ -242,6 +253,29 @@ async def test_a_finished_answer_waits_for_its_end_for_two_seconds_and_not_for_t
         reply = await at.chat(stream=True)
 
     assert reply.body.endswith(DONE)
+
+
+EARLY = [chunk({"content": "a"}, finish="stop"), chunk({"content": "b"}, finish="stop"), chunk(finish="stop")]
+
+
+@pytest.mark.parametrize("marker", [DONE, b""], ids=["marked", "unmarked"])
+async def test_a_server_that_writes_a_finish_reason_into_every_chunk_is_heard_to_its_end(
+    marker: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "FINISHED_SECONDS", 0.1)
+    saying = Saying(sse(EARLY[0]), later=[sse(EARLY[1]), sse(EARLY[2]) + marker])
+    async with between(saying, limits={"idle_seconds": 5}) as at:
+        reply = await at.chat(stream=True)
+        assert text_of(reply) == "ab"
+        assert reply.body.endswith(DONE)
+
+
+async def test_what_is_finished_with_its_last_words_ends_after_the_idle_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "FINISHED_SECONDS", 0.1)
+    async with between(Saying(sse(EARLY[0]), then="wait"), limits={"idle_seconds": 0.5}) as at:
+        reply = await at.chat(stream=True)
+        assert text_of(reply) == "a"
+        assert reply.body.endswith(DONE)
 
 
 @pytest.mark.parametrize("then", ENDS)
