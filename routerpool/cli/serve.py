@@ -11,11 +11,13 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from attrs import evolve
 
-from routerpool.cli.client import Target, config_options, json_option, show
+from routerpool.cli.client import ClientError, Target, config_options, json_option, show
 from routerpool.terminal import tables
 from routerpool.version import __version__
 
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["serve_command"]
 
+RUNS_FILES = "llamacpp"
+"""The plugin that runs a model out of a file."""
+
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -33,6 +38,12 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 @config_options
 @click.option("--host", help="The address to listen on, instead of server.host.")
 @click.option("--port", type=click.IntRange(0, 65535), help="The port, instead of server.port; 0 takes a free one.")
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="A GGUF file to serve here with llama.cpp, beside what the configuration says.",
+)
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes that share the port.")
 @click.option(
     "--log-level", type=click.Choice(("debug", "info", "warning", "error")), default="warning", show_default=True
@@ -49,6 +60,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 def serve_command(
     host: str | None,
     port: int | None,
+    model: Path | None,
     workers: int | None,
     log_level: str,
     log_format: str,
@@ -65,11 +77,11 @@ def serve_command(
 
     logging.basicConfig(level=log_level.upper(), format=LOG_FORMAT)
     look = None if quiet else _console(log_format)
-    router = _watched(target.router()[0], look)
+    router = _watched(_with_model(target.router()[0], model), look)
     count = workers or router.config.server.workers
 
     def load() -> Router:
-        return _watched(target.router()[0], look)
+        return _watched(_with_model(target.router()[0], model), look)
 
     def ready(served: Router, url: str) -> None:
         show(_ready(served, url, count), as_json, lambda told: banner(told, shutil.get_terminal_size().columns))
@@ -80,6 +92,34 @@ def serve_command(
         several.supervise(router, count, host, port, load=load, ready=ready)
     else:
         standalone.serve(router, host, port, load=load, ready=ready)
+
+
+def _with_model(router: Router, file: Path | None) -> Router:
+    """The router with a provider that runs this file; a ClientError says why it cannot be run."""
+    from routerpool.config.sections import PluginEntry, Plugins
+    from routerpool.hooks import installed
+    from routerpool.router import Router
+    from routerpool.types import Level, Probe
+
+    if file is None:
+        return router
+    if RUNS_FILES not in installed():
+        raise ClientError(f"--model needs the plugin {RUNS_FILES}; pip install 'routerpool-{RUNS_FILES}[engine]'")
+    entries = [entry for entry in router.config.plugins if entry.use == RUNS_FILES]
+    if router.config.path is not None and any({"model", "base_url"} & entry.options.keys() for entry in entries):
+        raise ClientError(f"--model: the configuration's {RUNS_FILES} has a model already; leave one of them out")
+    resorts = {name for name, offer in installed().items() if offer.says("last_resort") is not None}
+    found = resorts if router.config.path is None else set()  # without a configuration they make way for the file
+    kept = [entry for entry in router.config.plugins if entry.use not in {RUNS_FILES, *found}]
+    options = {**(entries[0].options if entries else {}), "model": str(file.absolute())}
+    kept.append(PluginEntry(name=entries[0].name if entries else RUNS_FILES, use=RUNS_FILES, options=options))
+    made = Router.of(evolve(router.config, plugins=Plugins(kept)))
+    made.notes += [note for note in router.notes if "no key and no server found" not in note]
+    plugin = made.hooks.instances[kept[-1].name].plugin
+    for report in plugin.check(Probe(env=made.env)):
+        if report.level is Level.ERROR:
+            raise ClientError(f"--model: {report.text}; {report.cure}")
+    return made
 
 
 def _leaving(allowed: Privacy) -> str:

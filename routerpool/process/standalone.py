@@ -176,6 +176,8 @@ async def _serve(
             ready()
         await stop.wait()
         server.draining = True
+        if (waiting := _under_way(server)) is not None:
+            log.warning("stopping: waiting up to %g s for %s; Ctrl-C ends them at once", config.drain, waiting)
     finally:
         if serving is not None:
             serving.close()
@@ -187,7 +189,16 @@ def _ask_to_stop(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
     stop.set()
     loop.remove_signal_handler(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    log.info("answers under way are waited for; Ctrl-C ends them at once")
+
+
+def _under_way(server: Server) -> str | None:
+    """What a stop waits for, in words, requests of older generations among it; None where that is nothing."""
+    places = [router.admission for router in (server.router, *server.retiring)]
+    counts = {
+        "request": sum(place.running + place.waiting for place in places),
+        "stream": sum(place.streams for place in places),
+    }
+    return " and ".join(f"{count} {name}{'s' * (count > 1)}" for name, count in counts.items() if count) or None
 
 
 FRAMING = frozenset(["connection", "content-length", "date", "keep-alive", "server", "transfer-encoding"])
@@ -229,6 +240,8 @@ class Reloads:
             try:
                 told = await self._server.reload()
                 log.warning("the configuration was read again: generation %s", told["generation"])
+                if told["needs_restart"]:
+                    log.warning("only a restart takes what has changed in %s", ", ".join(told["needs_restart"]))
             except RouterpoolError as error:
                 log.error("the new configuration is not taken, the old one stays:\n%s", error)
             if not self._again:

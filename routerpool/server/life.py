@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from routerpool.config.sections import Config
 from routerpool.errors import RequestError
 from routerpool.hooks.calling import take_over
 from routerpool.http.access import Access
@@ -61,6 +62,17 @@ class Generation:
             written=written,
         )
         self.plugin_routes = routes_of(router.hooks)
+
+
+def needing_restart(before: Config, now: Config) -> list[str]:
+    """What is different and is taken only by a start: where a server listens, and over how many processes."""
+    names = {f"server.{name}": getattr(before.server, name) != getattr(now.server, name) for name in AT_START}
+    names["server.tls"] = (before.server.tls is None) is not (now.server.tls is None)  # a certificate is read again
+    names |= {f"limits.{name}": getattr(before.limits, name) != getattr(now.limits, name) for name in OF_SOCKETS}
+    return [name for name, differs in names.items() if differs]
+
+
+AT_START, OF_SOCKETS = ("host", "port", "base_path", "workers"), ("connections", "head_seconds")
 
 
 class Life:
@@ -147,6 +159,7 @@ class Life:
             for told in self.reloaded:
                 told(router)
             lost = sorted(f"{method} {path}" for method, path in new.plugin_routes.keys() - old.plugin_routes.keys())
+            lost += needing_restart(old.router.config, router.config)
             task = asyncio.ensure_future(self._retire(old.router))
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)

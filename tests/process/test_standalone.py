@@ -188,7 +188,9 @@ async def test_told_to_stop_it_lets_open_streams_end_and_takes_nobody_new(
             assert up.seen("a").completed == 0, "the stream is still under way"
             body += await response.read()
         assert body == up.expected("a", "m1", True)
-        assert await served.end() == (0, "")
+        code, said = await served.end()
+        assert code == 0
+        assert said.endswith("stopping: waiting up to 30 s for 1 stream; Ctrl-C ends them at once\n")
 
 
 def refused(port: int) -> bool:
@@ -223,7 +225,9 @@ async def test_a_second_signal_while_it_drains_does_no_harm(tmp_path: Path) -> N
             served.signal()
             body += await response.read()
         assert body == up.expected("a", "m1", True)
-        assert await served.end() == (0, "")
+        code, said = await served.end()
+        assert code == 0
+        assert said.endswith("stopping: waiting up to 30 s for 1 stream; Ctrl-C ends them at once\n")
 
 
 async def test_a_client_that_leaves_takes_its_upstream_with_it_on_this_loop_too(tmp_path: Path) -> None:

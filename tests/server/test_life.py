@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from routerpool import Candidate, OpenAIProvider, Veto, hookimpl
+from routerpool.config.sections import TlsConfig
 from routerpool.server.app import Server
+from routerpool.server.life import needing_restart
 from routerpool.testing import make_router
 
 
@@ -71,3 +75,27 @@ def test_one_that_fails_to_take_over_begins_anew_and_is_named(caplog: pytest.Log
         _, after = reloaded(Fails)
     assert after.plugin.barred == []
     assert after.last_fault.startswith("take_over: RuntimeError")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({}, []),
+        ({"server": {"heartbeat_seconds": 5}}, []),
+        ({"server": {"port": 1, "workers": 2}}, ["server.port", "server.workers"]),
+        ({"server": {"host": "::1", "base_path": "/x"}}, ["server.host", "server.base_path"]),
+        ({"limits": {"connections": 5, "max_attempts": 1}}, ["limits.connections"]),
+    ],
+)
+def test_what_only_a_start_takes_is_named(changes: Any, named: list[str]) -> None:
+    before, now = (make_router({"plugins": {}, **tree}).config for tree in ({}, changes))
+    assert needing_restart(before, now) == named
+
+
+def test_tls_needs_a_restart_where_it_is_switched_and_not_where_its_certificate_is_another_one() -> None:
+    plain = make_router({"plugins": {}}).config
+    one, other = (
+        evolve(plain, server=evolve(plain.server, tls=TlsConfig(cert=Path(name), key=Path(name)))) for name in "ab"
+    )
+    assert needing_restart(plain, one) == needing_restart(one, plain) == ["server.tls"]
+    assert needing_restart(one, other) == []

@@ -29,7 +29,7 @@ from routerpool_llamacpp.engine import Engine
 if TYPE_CHECKING:
     from routerpool import Router
 
-__all__ = ["LlamaCpp", "LlamaCppConfig"]
+__all__ = ["LlamaCpp", "LlamaCppConfig", "flaw_of"]
 
 VARIABLE = "ROUTERPOOL_GGUF"
 CURE = 'install it: pip install "routerpool-llamacpp[engine]"'
@@ -155,6 +155,9 @@ class LlamaCpp(OpenAIProvider):
         elif find_spec("xllamacpp") is None:
             text = f"{self.name} cannot run {self._file.name} without the wheel xllamacpp"
             yield Report(level=Level.ERROR, text=text, cure=CURE, subject=self.name)
+        elif (flaw := flaw_of(self._file)) is not None:
+            text = f"{self.name} cannot run {self._file}: {flaw[0]}"
+            yield Report(level=Level.ERROR, text=text, cure=flaw[1], subject=self.name)
         else:
             size = self._file.stat().st_size / 1e9
             yield Report(level=Level.OK, text=f"{self.name} runs {self._file} ({size:.1f} GB)", subject=self.name)
@@ -176,6 +179,31 @@ class LlamaCpp(OpenAIProvider):
             environment=(VARIABLE,) if named else (),
             comment=("" if engine else f"it needs llama.cpp; {CURE}") + others,
         )
+
+
+def flaw_of(file: Path) -> tuple[str, str] | None:
+    """What is wrong with a file's header, and the cure; None where it begins as a model that llama.cpp reads.
+
+    The header, by the GGUF specification: the magic, a version (2 or 3), and two counts of 8 bytes.
+    """
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(HEADER_BYTES)
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})", "let this user read it"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS and not the model", "fetch the model with `git lfs pull`"
+    if not head.startswith(b"GGUF"):
+        return "it is no GGUF file", "download it again, or convert the model to GGUF"
+    if len(head) < HEADER_BYTES:
+        return "it is cut off", "download it again"
+    version = int.from_bytes(head[4:8], "little")
+    if version not in (2, 3):
+        return f"it is GGUF of version {version}, which llama.cpp does not read", "convert the model anew"
+    return None
+
+
+HEADER_BYTES = 24
 
 
 def _files(*folders: Path) -> list[Path]:

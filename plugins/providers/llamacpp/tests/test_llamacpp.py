@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from routerpool_llamacpp import LlamaCpp, LlamaCppConfig
+from routerpool_llamacpp import LlamaCpp, LlamaCppConfig, flaw_of
 
 from routerpool import AnswerError, ConfigError, Level, Probe, RequestError
 from routerpool.testing import ProviderContract, Upstream, Witness, make_router
@@ -339,3 +339,27 @@ def test_an_upstream_elsewhere_is_reached_without_any_key() -> None:
             assert "authorization" not in up.seen("box").last.headers
 
     asyncio.run(whole())
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"<!DOCTYPE html><html><body>", "no GGUF file"),
+        (b"", "no GGUF file"),
+        (b"GGUF" + b"\3\0\0\0", "cut off"),
+        (b"GGUF" + b"\1\0\0\0" + bytes(16), "version 1"),
+        (b"GGUF" + b"\0\0\0\3" + bytes(16), "does not read"),
+    ],
+)
+def test_doctor_sees_by_its_header_that_a_file_is_no_model(header: bytes, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.gguf"
+    file.write_bytes(header)
+    [report] = LlamaCpp(LlamaCppConfig(model=file), name="llamacpp").check(Probe(env={}))
+    assert report.level is Level.ERROR
+    assert words in f"{report.text}; {report.cure}"
+    assert flaw_of(tmp_path / "nothing.gguf") is not None
+
+
+def test_doctor_is_content_with_the_header_of_a_model(model: Path) -> None:
+    assert flaw_of(model) is None
