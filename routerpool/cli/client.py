@@ -190,6 +190,11 @@ class Connection:
                 yield response
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
             raise ClientError(f"{self.base} is no address; write it as http://127.0.0.1:4545") from error
+        except aiohttp.ClientConnectorCertificateError as error:
+            cure = "set SSL_CERT_FILE to a file with it, or with whoever signed it"
+            raise ClientError(f"the certificate of {self.base} is not trusted here; {cure}") from error
+        except aiohttp.ClientConnectorSSLError as error:
+            raise ClientError(f"{self.base} does not speak HTTPS; write it as http://…") from error
         except (aiohttp.ClientConnectorError, TimeoutError) as error:
             cure = "start one with `routerpool serve`, or leave --url out"
             raise ClientError(f"no server answers at {self.base}; {cure}") from error

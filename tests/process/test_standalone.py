@@ -390,3 +390,31 @@ async def test_a_packed_body_is_refused_in_our_words_whatever_packed_it(tmp_path
         _, said = await served.end()
     assert "Traceback" not in said
     assert len(said.splitlines()) <= len(bodies)
+
+
+async def command(*options: str, folder: Path, env: Mapping[str, str] | None = None) -> tuple[int | None, str]:
+    """The exit code and the error of a command that asks a server."""
+    own = {"HOME": str(folder), "PATH": os.environ["PATH"], **(env or {})}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "routerpool", *options), cwd=folder, env=own, stdout=PIPE, stderr=PIPE
+    )
+    async with asyncio.timeout(START_SECONDS):
+        _, said = await process.communicate()
+    return process.returncode, said.decode()
+
+
+async def test_a_command_says_what_is_wrong_with_the_tls_of_the_server_that_it_asks(
+    tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    cert, key = certificate
+    async with Upstream() as up:
+        async with serving(tmp_path, up, server={"tls": {"cert": str(cert), "key": str(key)}}) as served:
+            code, said = await command("models", "--url", served.url, folder=tmp_path)
+            assert code != 0
+            assert "is not trusted here; set SSL_CERT_FILE" in said
+            trusting = {"SSL_CERT_FILE": str(cert)}
+            assert (await command("models", "--url", served.url, folder=tmp_path, env=trusting))[0] == 0
+        async with serving(tmp_path, up) as served:
+            code, said = await command("models", "--url", served.url.replace("http:", "https:"), folder=tmp_path)
+            assert code != 0
+            assert "does not speak HTTPS; write it as http://" in said
