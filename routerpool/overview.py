@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -48,6 +49,15 @@ class Overview:
             name: {key: written[name][key] for key in TOLD_OF_A_PROFILE} | {"weights": {**own, **profile.weights}}
             for name, profile in profiles.items()
         }
+
+    def answering(self) -> list[tuple[str, int, bool]]:
+        """The providers that can be asked now: name, number of models, and whether it is on this machine."""
+        counts = Counter(candidate.provider for candidate in self.catalog.snapshot.candidates)
+        return [
+            (name, counts[name], provider.local)
+            for name, provider in self.services.providers.items()
+            if counts[name] and self.owners[name].enabled and provider.idle() is None
+        ]
 
     def plugins(self) -> list[dict[str, Any]]:
         """Every plugin that the configuration names, with the hooks it answers."""

@@ -3,7 +3,8 @@
 In: requests over a socket. Out: the engine's answers and errors as responses, in OpenAI's form.
 
 `app` holds the routes and `life` the router behind them, with its reloads and its end; `paths` helps who has lost the
-way; `switches` keeps which plugins are on; `guide` and `decisions` serve hosts that forward requests themselves.
+way, and `front` is the page at `/`; `switches` keeps which plugins are on; `guide` and `decisions` serve hosts that
+forward requests themselves.
 """
 
 from routerpool.http.doors import DoorSink

@@ -20,6 +20,7 @@ from routerpool.http.responses import SERVING, SHIELD, HttpSink, Serving, error_
 from routerpool.planning.explanation import explain
 from routerpool.router import Router, Source
 from routerpool.server.decisions import Decisions
+from routerpool.server.front import front
 from routerpool.server.life import ROUTER, Life
 from routerpool.server.paths import lost
 from routerpool.server.switches import save_switch
@@ -297,10 +298,9 @@ class Server(Life):
         return json_response({"status": "ok"})
 
     async def root(self, request: web.Request, caller: Caller) -> web.Response:
-        """`/`: a line for people and for clients that look whether somebody is there."""
-        return web.Response(
-            text="routerpool is here; point your client's base URL at this address with /v1 behind it\n"
-        )
+        """`/`: a page for people, and a line for clients that look whether somebody is there."""
+        answers = self.router.overview.answering() if self.generation.access.open else None
+        return front(request, self._prefix, answers, serving=not self.draining)
 
     async def missing(self, request: web.Request, caller: Caller) -> web.Response:
         """Every other path: 501 for what OpenAI has, else 404 with the right one, and the answer to a preflight."""
