@@ -109,7 +109,7 @@ def propose(path: Path, text: str, *, force: bool = False) -> Proposal:
         return Proposal(path, "created", text)
     old, new = _lines(path), text.splitlines()
     if old == new:
-        return Proposal(path, "kept", text)
+        return Proposal(path, "kept", text, ("nothing would be written otherwise today",))
     if force:
         return Proposal(path, "overwritten", text, (f"the old one is {_backup(path)}",))
     beside = path.with_name(path.name + ".new")
@@ -183,7 +183,7 @@ def _options(cls: type, shown: Iterable[str], indent: str, given: Mapping[str, A
     for key, (attribute, _) in keys_of(cls).items():
         default = plain(attribute.default)
         value = given.get(key, None if default is attrs.NOTHING else default)
-        text = "" if value is None else _size(value) if key.endswith("_bytes") else inline(value)
+        text = "" if value is None else _size(value) if "bytes" in key or key == "body_rate" else inline(value)
         head = "" if key in shown or key in given else "# "
         rows.append((f"{indent}{head}{key}: {text}".rstrip(), str(attribute.metadata.get("help", ""))))
     width = min(max((len(row) for row, _ in rows), default=0), 44)
@@ -192,7 +192,11 @@ def _options(cls: type, shown: Iterable[str], indent: str, given: Mapping[str, A
 
 
 def _size(count: Any) -> str:
-    return inline(count) if not isinstance(count, int) or count % (1 << 20) else f"{count >> 20}MiB"
+    """A number of bytes as people write it."""
+    for unit, size in (("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if isinstance(count, int) and count and not count % size:
+            return f"{count // size}{unit}"
+    return inline(count)
 
 
 def _others() -> Iterator[str]:
@@ -260,7 +264,10 @@ def one_line(text: str) -> str:
 
 def env_example(scaffold: Scaffold) -> str:
     """Every variable that a key may stand in, commented out, with the page where each gets its key."""
-    lines = ["# Copy this file to .env beside routerpool.yaml and fill in the keys you have."]
+    lines = [
+        "# Copy this file to .env beside routerpool.yaml and fill in the keys you have. One is enough to begin with;",
+        "# where a provider has two lines, either will do.",
+    ]
     for told, variables in _keys(scaffold):
         lines += ["", f"# {told}", *(f"# {name}=" for name in variables)]
     return "\n".join(lines) + "\n"
@@ -272,7 +279,7 @@ def _keys(scaffold: Scaffold) -> Iterator[tuple[str, tuple[str, ...]]]:
 
     for name, instance in scaffold.detection.instances.items():
         plugin = instance.plugin
-        if not isinstance(plugin, OpenAIProvider) or not plugin.key_variables:
+        if not isinstance(plugin, OpenAIProvider) or not plugin.key_variables or plugin.facts.experimental:
             continue
         page, told = plugin.facts.key_page, one_line(plugin.facts.title or name)
         yield (f"{told}: get a key at {one_line(page)}" if page else told), plugin.key_variables

@@ -205,7 +205,7 @@ def zero_config(
         notes.append("no key and no server found; set a provider's key, start Ollama, or write a routerpool.yaml")
     notes += detection.faults
     if detection.wanting:
-        notes.append("not asked, since they need options: " + ", ".join(detection.wanting))
+        notes.append("only by a section of their own, since they need to be told more: " + ", ".join(detection.wanting))
     return {"plugins": plugins}, notes
 
 
