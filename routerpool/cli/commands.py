@@ -316,12 +316,27 @@ def _tell(ctx: click.Context, found: Iterable[Report], as_json: bool) -> None:
         ctx.exit(1)
 
 
+@cli.command("completion")
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+def completion_command(shell: str) -> None:
+    """Print what makes a shell complete routerpool's commands and options, to be read at its start.
+
+    In ~/.bashrc: eval "$(routerpool completion bash)". In ~/.zshrc: eval "$(routerpool completion zsh)". For fish:
+    routerpool completion fish > ~/.config/fish/completions/routerpool.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None  # noqa: S101 - for the type checker: click has these three
+    click.echo(kind(cli, {}, "routerpool", "_ROUTERPOOL_COMPLETE").source())
+
+
 def main() -> None:
     """What the `routerpool` command runs."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a sign is no reason to fail
-    cli()
+    cli(prog_name="routerpool")
 
 
 if __name__ == "__main__":

@@ -51,7 +51,8 @@ class Commands(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """`routerpool plugins --json` means `routerpool plugins list --json`."""
-        if self.bare and (not args or (args[0].startswith("-") and args[0] != "--help")):
+        completing = ctx.resilient_parsing  # then the names of the group's commands are asked for
+        if self.bare and not completing and (not args or (args[0].startswith("-") and args[0] != "--help")):
             args.insert(0, self.bare)
         return super().parse_args(ctx, args)
 

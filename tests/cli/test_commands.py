@@ -117,7 +117,7 @@ def test_every_command_that_prints_can_print_json() -> None:
         else:
             yield command
 
-    commands = list(walk(cli))
+    commands = [command for command in walk(cli) if command.name != "completion"]  # which prints a script for a shell
     assert len(commands) == 13
     assert [c.name for c in commands if not any("--json" in param.opts for param in c.params)] == []
 
@@ -663,3 +663,28 @@ def test_a_plan_reads_as_in_the_design() -> None:
         "  2  openai/nano        0.06  about $0.0004",
         "  –  mistral/codestral  no_key: MISTRAL_API_KEY is not set",
     ]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_is_told_how_to_complete(shell: str) -> None:
+    assert "_ROUTERPOOL_COMPLETE" in run("completion", shell).stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("pl", "plugins"), ("serve --log-f", "--log-format"), ("serve --log-format j", "json"), ("plugins d", "doctor")],
+)
+def test_what_is_typed_is_completed(typed: str, offered: str, tmp_path: Path) -> None:
+    """As bash asks for it; it must be the program itself that answers."""
+    words = ["routerpool", *typed.split(" ")]
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "_ROUTERPOOL_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(words),
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "routerpool"], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert f"plain,{offered}" in done.stdout.splitlines()
