@@ -186,7 +186,8 @@ class ChatRequest:
 
     `messages` and `params` are shared with every plugin and must not be changed in place: a mutator answers with
     `attrs.evolve(request, …)`. `params` holds every other field of the body, known or not. `heavy` says that it holds
-    so much that whoever goes through all of it does so in a thread: the loop is every request's.
+    so much that whoever goes through all of it does so in a thread: the loop is every request's; `huge`, that this
+    holds even for what takes a microsecond a thousand characters.
     """
 
     id: str
@@ -199,6 +200,7 @@ class ChatRequest:
     caller: Caller = Caller()
     native: Native | None = None
     heavy: bool = False
+    huge: bool = False
 
 
 @frozen(kw_only=True, slots=True)

@@ -104,11 +104,11 @@ class Planner:
     # What is known
 
     def _classify(self, request: ChatRequest, profile: Profile) -> Awaitable[Features]:
-        if request.heavy:
-            return self._classify_heavy(request, profile)
+        if request.huge:
+            return self._classify_huge(request, profile)
         return self.hooks.fold("classify", self._known(request, profile), self._sound_features, before=(request,))
 
-    async def _classify_heavy(self, request: ChatRequest, profile: Profile) -> Features:
+    async def _classify_huge(self, request: ChatRequest, profile: Profile) -> Features:
         features = await asyncio.to_thread(self._known, request, profile)
         return await self.hooks.fold("classify", features, self._sound_features, before=(request,))
 

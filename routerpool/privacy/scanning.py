@@ -171,7 +171,7 @@ class TextScanner:
     @hookimpl(specname="classify")
     def ask(self, request: ChatRequest, features: Features) -> Awaitable[Features | None] | None:
         """The hook: nothing at once where all of a request is known to be clean, else `classify`."""
-        return None if not request.heavy and _plainly_in(self._clean, request) else self.classify(request, features)
+        return None if not request.huge and _plainly_in(self._clean, request) else self.classify(request, features)
 
     async def classify(self, request: ChatRequest, features: Features) -> Features | None:
         """Raise the class, refuse the request, or leave word for `mutate`, by what is found in it."""

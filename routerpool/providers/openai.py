@@ -193,7 +193,7 @@ class OpenAIProvider(Declarations):
         model = attempt.candidate.model
         line = self._session_line(attempt)
         given = self, request, model
-        payload = await asyncio.to_thread(_payload, *given) if request.heavy else _payload(*given)
+        payload = await asyncio.to_thread(_payload, *given) if request.huge else _payload(*given)
         return HttpReply(await self._chat.post(session, payload, line))
 
     # What plugins and hosts may ask

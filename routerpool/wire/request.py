@@ -81,6 +81,7 @@ def parse_chat(
     options = params.get("stream_options")
     if options is not None and not isinstance(options, dict):
         raise RequestError("invalid_request", "`stream_options` must be an object", param="stream_options")
+    heavy = not plain and is_heavy(messages, params)
     return ChatRequest(
         id=request_id,
         model=model,
@@ -89,7 +90,8 @@ def parse_chat(
         params=params,
         hints=asked,
         caller=caller or NOBODY,
-        heavy=not plain and is_heavy(messages, params),
+        heavy=heavy,
+        huge=heavy and is_heavy(messages, params, times=HUGE),
     )
 
 
@@ -125,9 +127,13 @@ def _is_plain(messages: list[Any], params: Mapping[str, Any]) -> bool:
     return size <= MOST_LIGHT_CHARACTERS // 2
 
 
-def is_heavy(*parts: Any) -> bool:
-    """Whether these JSON values hold more characters or more values than that; it stops counting there."""
-    characters, values = MOST_LIGHT_CHARACTERS, MOST_LIGHT_VALUES
+HUGE = 8
+"""Times what is light: so much the core itself, which looks at each text once, still does within a few milliseconds."""
+
+
+def is_heavy(*parts: Any, times: int = 1) -> bool:
+    """Whether these JSON values hold more characters or values than so many times that; it stops counting there."""
+    characters, values = times * MOST_LIGHT_CHARACTERS, times * MOST_LIGHT_VALUES
     waiting = [*parts]
     while waiting:
         held = waiting.pop()

@@ -160,7 +160,7 @@ async def test_no_answer_holds_the_loop_for_long_at_full_size() -> None:
 
 
 async def test_the_measure_sees_a_step_that_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("routerpool.wire.request.is_heavy", lambda *_: False)
+    monkeypatch.setattr("routerpool.wire.request.is_heavy", lambda *_, **__: False)
     async with serving("local") as (loop, _, client):
         assert await asked(loop, client, REQUESTS["many fields"](1 << 20)) == 200
         assert loop.longest[0] > MOST_SECONDS

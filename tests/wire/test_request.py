@@ -275,6 +275,21 @@ def test_a_request_is_heavy_wherever_its_weight_lies(messages: Any, params: dict
     assert parse({"messages": messages, **params}).heavy is heavy
 
 
+@pytest.mark.parametrize(
+    ("params", "huge"),
+    [
+        ({}, False),
+        ({"user": "u" * 900_000}, False),
+        ({"user": "u" * 1_100_000}, True),
+        ({"tools": [1] * 15_000}, False),
+        ({"tools": [1] * 17_000}, True),
+    ],
+)
+def test_a_request_is_huge_where_it_weighs_several_times_as_much(params: dict[str, Any], huge: bool) -> None:
+    request = parse({"messages": [{"role": "user", "content": "x"}], **params})
+    assert (request.heavy, request.huge) == (bool(params), huge)
+
+
 def test_no_two_ids_are_the_same_and_a_forked_process_draws_its_own() -> None:
     ids = [new_id() for _ in range(1_000)]
     assert len(set(ids)) == 1_000

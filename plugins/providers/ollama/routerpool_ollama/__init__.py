@@ -81,7 +81,7 @@ class Ollama(OpenAIProvider):
             return serialised(chat_body(self.adapt(self.body_of(request, model), model), configured, asked))
 
         try:
-            body = await asyncio.to_thread(payload) if request.heavy else payload()
+            body = await asyncio.to_thread(payload) if request.huge else payload()
         except UntranslatableError as error:
             return ReadReply(400, {"Content-Type": "application/json"}, refusal(error))
         upstream = HttpReply(await self._native.post(session, body))
