@@ -30,7 +30,7 @@ def essential(measured: dict[str, Any]) -> dict[str, Any]:
     """What is quoted, without the single rounds."""
     return {
         "about": measured["about"],
-        "figures": measured["figures"],
+        "figures": [figure for figure in measured["figures"] if figure["beside"] != "before"],  # those are a change's
         "robustness": measured["robustness"]["figures"],
     }
 
