@@ -87,7 +87,7 @@ class Server(Life):
         self.attach(app, prefix, root=bool(prefix))
 
     def attach(self, app: web.Application, prefix: str, *, root: bool, whole: bool = False) -> None:
-        """Add the routes and the router's life to an application; the `whole` of it is ours, or the prefix's root."""
+        """Add the routes and the router's life to an application; `root` is ours, or the `whole` of it."""
         decisions = Decisions(self)
         routes: list[tuple[str, str, Inner, Plane]] = [
             ("GET", "/health", self.health, "open"),
@@ -119,8 +119,7 @@ class Server(Life):
                 app.router.add_get(path, self.guarded(self.root, "open"))
         self._prefix = prefix
         self._paths = {path for _, path, *_ in routes} | {path for _, path in self.generation.plugin_routes}
-        tails = [f"{prefix}/v1/", *([f"{prefix}/"] if root else ()), *(["/"] if whole and prefix else ())]
-        for tail in tails:
+        for tail in (f"{prefix}/v1/", *(["/"] if whole else ())):  # what else lies beside us is the application's
             app.router.add_route("*", f"{tail}{{tail:.*}}", self.guarded(self.missing, "open"))
         self.live(app)
 
