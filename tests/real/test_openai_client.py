@@ -102,7 +102,7 @@ def test_what_is_not_implemented_is_asked_for_once(tmp_path: Path) -> None:
     with served(folder=tmp_path) as url:
         http = openai.DefaultHttpxClient(event_hooks={"request": [asked.append]})
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=2, http_client=http)
-        with pytest.raises(openai.InternalServerError) as caught:
+        with client, pytest.raises(openai.InternalServerError) as caught:
             client.embeddings.create(model="auto", input="Hello")
     assert caught.value.status_code == 501
     assert len(asked) == 1
