@@ -219,7 +219,7 @@ async def _document(response: aiohttp.ClientResponse, base: str) -> Any:
 def _refusal(error: Mapping[str, Any]) -> ClientError:
     code = error.get("code")
     cure = "; put one into ROUTERPOOL_API_KEY" if code in ("missing_api_key", "invalid_api_key", "admin_only") else ""
-    cure = "; say so by --url or --base-path" if code == "not_found" else cure
+    cure = "; say so by --url or --base-path" if "path" in error else cure
     return ClientError(tables.printable(f"{code or 'error'}: {error.get('message')}{cure}"))
 
 

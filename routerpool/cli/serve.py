@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["serve_command"]
 
-RUNS_FILES = "llamacpp"
-"""The plugin that runs a model out of a file."""
+RUNS_FILES, NAMES_FILE = "llamacpp", "ROUTERPOOL_GGUF"
+"""The plugin that runs a model out of a file, and the variable from which it takes it where its section names none."""
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -77,11 +77,11 @@ def serve_command(
 
     logging.basicConfig(level=log_level.upper(), format=LOG_FORMAT)
     look = None if quiet else _console(log_format)
-    router = _watched(_with_model(target.router()[0], model), look)
+    router = _watched(_router(target, model), look)
     count = workers or router.config.server.workers
 
     def load() -> Router:
-        return _watched(_with_model(target.router()[0], model), look)
+        return _watched(_router(target, model), look)
 
     def ready(served: Router, url: str) -> None:
         show(_ready(served, url, count), as_json, lambda told: banner(told, shutil.get_terminal_size().columns))
@@ -94,32 +94,29 @@ def serve_command(
         standalone.serve(router, host, port, load=load, ready=ready)
 
 
-def _with_model(router: Router, file: Path | None) -> Router:
-    """The router with a provider that runs this file; a ClientError says why it cannot be run."""
+def _router(target: Target, file: Path | None) -> Router:
+    """The configuration's router, with a provider that runs this file; a ClientError says why it cannot be run."""
     from routerpool.config.sections import PluginEntry, Plugins
     from routerpool.hooks import installed
     from routerpool.router import Router
     from routerpool.types import Level, Probe
 
     if file is None:
-        return router
+        return target.router()[0]
     if RUNS_FILES not in installed():
         raise ClientError(f"--model needs the plugin {RUNS_FILES}; pip install 'routerpool-{RUNS_FILES}[engine]'")
-    entries = [entry for entry in router.config.plugins if entry.use == RUNS_FILES]
-    if router.config.path is not None and any({"model", "base_url"} & entry.options.keys() for entry in entries):
-        raise ClientError(f"--model: the configuration's {RUNS_FILES} has a model already; leave one of them out")
-    resorts = {name for name, offer in installed().items() if offer.says("last_resort") is not None}
-    found = resorts if router.config.path is None else set()  # without a configuration they make way for the file
-    kept = [entry for entry in router.config.plugins if entry.use not in {RUNS_FILES, *found}]
-    options = {**(entries[0].options if entries else {}), "model": str(file.absolute())}
-    kept.append(PluginEntry(name=entries[0].name if entries else RUNS_FILES, use=RUNS_FILES, options=options))
-    made = Router.of(evolve(router.config, plugins=Plugins(kept)))
-    made.notes += [note for note in router.notes if "no key and no server found" not in note]
-    plugin = made.hooks.instances[kept[-1].name].plugin
-    for report in plugin.check(Probe(env=made.env)):
+    os.environ[NAMES_FILE] = str(file.absolute())  # what is found without a configuration counts it in, too
+    router, _ = target.router()
+    entry = next((entry for entry in router.config.plugins if entry.use == RUNS_FILES), None)
+    if entry is None:
+        entry = PluginEntry(name=RUNS_FILES, use=RUNS_FILES)
+        router = Router.of(evolve(router.config, plugins=Plugins([*router.config.plugins, entry])))
+    elif {"model", "base_url"} & entry.options.keys():
+        raise ClientError(f"--model: the configuration's {entry.name} has a model already; leave one of them out")
+    for report in router.hooks.instances[entry.name].plugin.check(Probe(env=router.env)):
         if report.level is Level.ERROR:
             raise ClientError(f"--model: {report.text}; {report.cure}")
-    return made
+    return router
 
 
 def _leaving(allowed: Privacy) -> str:

@@ -26,7 +26,7 @@ from routerpool.types import Answer, Attempt, ChatRequest, Failure, FailureKind,
 from routerpool.wire.answers import answer_of, whole_opening
 from routerpool.wire.bodies import fold, unfold
 from routerpool.wire.errors import read_error
-from routerpool.wire.json import LARGE, dumps, loads_answer, off_loop, parsed
+from routerpool.wire.json import dumps, off_loop, parsed
 from routerpool.wire.mask import Mask
 from routerpool.wire.sse import DONE
 from routerpool.wire.stream import MAY_BE_EMPTY, State, Stream
@@ -62,17 +62,17 @@ class AfterFinish:
         self._deadline = deadline
         self._idle = idle
         self._until: float | None = None
+        self._settled = False
 
-    async def read(self, read: Callable[[], Awaitable[bytes]], *, settled: bool) -> bytes:
-        """The next bytes; b"" where none come in time."""
-        now = asyncio.get_running_loop().time()
-        if not settled:
-            self._until, until = None, now + max(self._idle, FINISHED_SECONDS)
-        else:
-            self._until = until = self._until or now + FINISHED_SECONDS
-        self._deadline.set(until - now + 1.0, "idle")
+    async def read(self, read: Callable[[], Awaitable[bytes]], stream: Stream) -> bytes:
+        """The next bytes; b"" where none come in time, which only more words put off."""
+        now, settled = asyncio.get_running_loop().time(), stream.settled
+        if self._until is None or settled is not self._settled or (stream.progress and not settled):
+            seconds = FINISHED_SECONDS if settled else max(self._idle, FINISHED_SECONDS)
+            self._until, self._settled = now + seconds, settled
+        self._deadline.set(self._until - now + 1.0, "idle")
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout_at(self._until):
                 return await read()
         except (aiohttp.ClientError, OSError, ValueError):  # TimeoutError is an OSError
             return b""
@@ -178,7 +178,7 @@ class Exchange:
         if mask is not None and mask.key in body:
             body = mask.without(body)
         try:
-            document = loads_answer(body) if len(body) < LARGE else await parsed(body)
+            document = await parsed(body)
         except ValueError:
             return self._no_answer("answered with something else than JSON")
         said = answer_of(document)
@@ -226,8 +226,7 @@ class Exchange:
                 stream.end()
             if ended or not (stream.state is State.HELD or (journey.profile.buffer and not stream.over)):
                 break
-            late = stream.finished
-            data = await (self.late.read(upstream.chunk, settled=stream.settled) if late else upstream.chunk())
+            data = await (self.late.read(upstream.chunk, stream) if stream.finished else upstream.chunk())
         if stream.over:
             return stream.failure
         if self.hooks.impls["judge"] or "tools" in self.attempt.features.needs:  # else nobody looks at what came
@@ -267,8 +266,7 @@ class Exchange:
                 deadline.why, out = "idle", b""
             if ended or stream.state is not State.OPEN:
                 return out
-            late = stream.finished
-            data = b"" if stream.ended else await (self.late.read(read, settled=stream.settled) if late else read())
+            data = b"" if stream.ended else await (self.late.read(read, stream) if stream.finished else read())
             if data:
                 out = stream.feed(data)
                 if stream.progress:  # comments and empty chunks are no progress: a stall behind them still shows

@@ -15,6 +15,7 @@ from routerpool.types import Caller
 
 __all__ = [
     "HELD",
+    "HURRY",
     "BodyLimits",
     "answer_unread",
     "end_body",

@@ -18,13 +18,13 @@ from attrs import frozen
 from routerpool.engine.sinks import Served, Sink
 from routerpool.errors import RequestError, defect, release
 from routerpool.hooks.isolation import locate
-from routerpool.http.bodies import BodyLimits, too_large, whole_body
+from routerpool.http.bodies import HURRY, BodyLimits, too_large, whole_body
 from routerpool.http.heartbeats import BEAT, Heartbeat, comment, late_chunks, late_error
 from routerpool.http.plugin_routes import CALLER
 from routerpool.router import Router
 from routerpool.types import Answer, Caller, ChatRequest
 from routerpool.wire.errors import error_event
-from routerpool.wire.json import LARGE, TooManyValuesError, dumps, event_bytes, loads_request, off_loop
+from routerpool.wire.json import TooManyValuesError, dumps, event_bytes, loads_request, off_loop
 from routerpool.wire.sse import DONE
 
 __all__ = [
@@ -46,6 +46,8 @@ log = logging.getLogger("routerpool.server")
 
 SHIELD: Mapping[str, str] = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
 """With every answer: no browser takes it for a script or an image, and hands it to no page of another origin."""
+
+TOO_SLOW = f"the body came more slowly than limits.body_rate, or than {HURRY} times that while much is held"
 
 REQUEST_VALUES = 250_000
 """The most values in a client's JSON: texts are one each, so a request has some thousands."""
@@ -328,7 +330,7 @@ async def read_json(
     try:
         body = await whole_body(request, limit, limits, caller or request[CALLER])
     except TimeoutError as error:
-        raise _unread(error, "request_timeout", f"less than {limits.rate} bytes of the body came in a second") from None
+        raise _unread(error, "request_timeout", TOO_SLOW) from None
     except ConnectionError as error:
         raise _unread(error, "client_gone", "the client left before the end of its request") from None
     except (web.RequestPayloadError, HttpProcessingError) as error:
@@ -339,8 +341,6 @@ async def read_json(
 async def parsed_json(body: bytes | bytearray) -> Any:
     """A client's JSON as values; what is none is a RequestError."""
     try:
-        if len(body) < LARGE:
-            return loads_request(body, REQUEST_VALUES)
         return await off_loop(loads_request, body, REQUEST_VALUES)
     except TooManyValuesError as error:
         raise RequestError("request_too_large", f"the body holds {error}") from None

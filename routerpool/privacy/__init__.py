@@ -9,8 +9,19 @@ their `verdicts`, `placeholders` stand for what must not leave, and `packed` is 
 """
 
 from routerpool.privacy.guard import may_be_local, may_see
+from routerpool.privacy.packed import inflated
 from routerpool.privacy.parts import Part, leaves_of, parts_of
 from routerpool.privacy.scanning import ScannerConfig, TextScanner
 from routerpool.privacy.verdicts import Match
 
-__all__ = ["Match", "Part", "ScannerConfig", "TextScanner", "leaves_of", "may_be_local", "may_see", "parts_of"]
+__all__ = [
+    "Match",
+    "Part",
+    "ScannerConfig",
+    "TextScanner",
+    "inflated",
+    "leaves_of",
+    "may_be_local",
+    "may_see",
+    "parts_of",
+]

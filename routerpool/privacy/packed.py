@@ -13,13 +13,16 @@ from collections.abc import Callable, Iterator
 
 from attrs import field, frozen
 
-__all__ = ["Packed", "packed_text"]
+__all__ = ["Packed", "inflated", "packed_text"]
 
 PEEK = 1024
 """Bytes at the beginning by which text is told from an image."""
 
 MOST_INFLATED = 32
 """Times its packed size to which a text is inflated; text has about a tenth of this. What is beyond is not seen."""
+
+MOST_BYTES = 64 << 20
+"""What one text is inflated to at most, however large it is packed."""
 
 GZIP, PNG = b"\x1f\x8b\x08", b"\x89PNG\r\n\x1a\n"
 TEXTUAL = (b"tEXt", b"zTXt", b"iTXt")
@@ -70,16 +73,19 @@ def _codec_of(beginning: bytes) -> str | None:
     return "utf-16-be" if high > low else "utf-16-le"
 
 
-def _inflated(packed: bytes, window: int) -> bytes:
-    """What was compressed, as far as it can be read and memory allows."""
+def inflated(packed: bytes, window: int = 31) -> bytes:
+    """What was compressed, as far as it can be read and memory allows; `window` is zlib's, of gzip where none is given.
+
+    What comes out is up to 32 times as much, so nobody may inflate what is found in it again: costs would multiply.
+    """
     try:
-        return zlib.decompressobj(window).decompress(packed, MOST_INFLATED * len(packed) + PEEK)
+        return zlib.decompressobj(window).decompress(packed, min(MOST_INFLATED * len(packed) + PEEK, MOST_BYTES))
     except zlib.error:
         return b""
 
 
 def _gzipped(packed: bytes) -> Packed | None:
-    data = _inflated(packed, 31)
+    data = inflated(packed)
     codec = _codec_of(data[:PEEK])
     if codec is None:
         return None
@@ -111,8 +117,8 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _words(kind: bytes, content: bytes) -> str:
     key, _, rest = content.partition(b"\0")
     if kind == b"zTXt":
-        rest = _inflated(rest[1:], 15)
+        rest = inflated(rest[1:], 15)
     elif kind == b"iTXt":
         packed, (_, _, text) = rest[:1] == b"\1", (*rest[2:].split(b"\0", 2), b"", b"", b"")[:3]
-        rest = _inflated(text, 15) if packed else text
+        rest = inflated(text, 15) if packed else text
     return f"{key.decode('utf-8', 'replace')}: {rest.decode('utf-8', 'replace')}"

@@ -175,7 +175,7 @@ class Connection(web.RequestHandler):
         """The head of a request is here; it waits on until its body is."""
         self.due, self._idle = inf, False
         if body.is_eof():
-            self._connections.waiting.pop(self, None)
+            self._whole()
         else:
             self._connections.wait(self)
             body.on_eof(self._whole)
@@ -187,9 +187,7 @@ class Connection(web.RequestHandler):
         """A request is answered: aiohttp calls this at the end of each."""
         if self.transport is not None:
             self._idle = True
-            waiting = self._connections.waiting  # it stands there only after an answer to a body that is not read
-            waiting.pop(self, None)
-            waiting[self] = None
+            self._connections.wait(self)
         super().log_access(*args)
 
 

@@ -39,7 +39,8 @@ async def lost(request: web.Request, prefix: str, known: Collection[str]) -> Req
     right = meant(path, known)
     if right is not None and prefix + right != asked:
         cure = f"it is {prefix}{right}; a client's base URL ends in {prefix}/v1"
-        return RequestError("not_found", f"there is no {request.method} {asked[:SHOWN]}: {cure}")
+        words = f"there is no {request.method} {asked[:SHOWN]}: {cure}"
+        return RequestError("not_found", words, details={"path": prefix + right})
     first, _, rest = path.lstrip("/").partition("/")
     if first == "v1" and rest.partition("/")[0] in OPENAI_PATHS:
         words = (

@@ -159,7 +159,7 @@ def needs_of(request: ChatRequest) -> frozenset[str]:
     needs = set() if NEEDFUL.isdisjoint(request.params) else _needs_of_params(request.params)
     for message in request.messages:
         content = message.get("content")
-        if (message.get("tool_calls")) or message["role"] == "tool":
+        if message.get("tool_calls") or message["role"] == "tool":
             needs.add("tools")
         if isinstance(content, list):
             for part in content:

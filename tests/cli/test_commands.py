@@ -499,6 +499,7 @@ def test_the_commands_ask_a_server_under_its_base_path_with_its_key(monkeypatch:
         assert len(answered("models", "--url", url + "/v1/")["candidates"]) == 2
         assert len(answered("models", "--url", url.removesuffix("/llm"), "--base-path", "llm")["candidates"]) == 2
         assert "base-path" in run("models", "--url", url.removesuffix("/llm")).stderr
+        assert "base-path" not in run("explain", "--url", url, "--model", "nobody", "Hello").stderr
         assert "— near/m2 · " in run("run", "hello", "--url", url).stderr
         assert answered("explain", "hello", "--url", url)["profile"] == "auto"
         assert "admin_only" in run("status", "--url", url).stderr

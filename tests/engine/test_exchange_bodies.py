@@ -270,6 +270,19 @@ async def test_a_server_that_writes_a_finish_reason_into_every_chunk_is_heard_to
         assert reply.body.endswith(DONE)
 
 
+@pytest.mark.parametrize("ping", [b": ping\n\n", sse({**EARLY[0], "choices": []})], ids=["comments", "empty chunks"])
+async def test_signs_of_life_behind_a_finish_reason_put_its_end_off_no_further(
+    ping: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "FINISHED_SECONDS", 0.1)
+    saying = Saying(sse(EARLY[0]), later=[ping] * 20)  # every 0.3 s, for 6 s
+    async with between(saying, limits={"idle_seconds": 1}) as at:
+        async with asyncio.timeout(4):
+            reply = await at.chat(stream=True)
+        assert text_of(reply) == "a"
+        assert reply.body.endswith(DONE)
+
+
 async def test_what_is_finished_with_its_last_words_ends_after_the_idle_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "FINISHED_SECONDS", 0.1)
     async with between(Saying(sse(EARLY[0]), then="wait"), limits={"idle_seconds": 0.5}) as at:

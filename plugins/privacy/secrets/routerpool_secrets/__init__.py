@@ -24,6 +24,9 @@ __all__ = ["Secrets", "SecretsConfig"]
 DEEPEST = 3
 """How often a secret may be in base64 one over the other."""
 
+PACKED = b"H4sI"
+"""How base64 of gzip begins."""
+
 SHORTEST_KEY = 32
 """Characters of base64 without which a key's first line is only talk of one."""
 
@@ -171,8 +174,8 @@ class Secrets(TextScanner):
             spans = list(_in_characters(spans, data))
         return [Match(rule.id, start, end) for start, end, rule in spans]
 
-    def _spans(self, data: bytes, depth: int = 0) -> Iterator[tuple[int, int, Rule]]:
-        """Where there are secrets; `depth` says how often this has been in base64."""
+    def _spans(self, data: bytes, depth: int = 0, *, unpacked: bool = False) -> Iterator[tuple[int, int, Rule]]:
+        """Where there are secrets; `depth` says how often this has been in base64, `unpacked` whether in gzip, too."""
         looked = 0
         for rule, found in self._engine.matches(data, data.lower()):
             if rule.value != "encoded":
@@ -185,7 +188,9 @@ class Secrets(TextScanner):
                     end = WRAPPED.match(data, end).end()  # type: ignore[union-attr]  # it always matches
                 looked = end
                 encoded = data[start:end]
-                if self._hides(encoded, depth) and not any(pattern.search(encoded) for pattern in self._allowed):
+                if self._hides(encoded, depth, unpacked) and not any(
+                    pattern.search(encoded) for pattern in self._allowed
+                ):
                     yield start, end, rule
 
     def _secret(self, rule: Rule, found: Found, data: bytes) -> tuple[int, int] | None:
@@ -241,13 +246,17 @@ class Secrets(TextScanner):
             return False
         return not names_no_secret(data[max(0, whole - LONGEST_NAME) : whole], lead)
 
-    def _hides(self, encoded: bytes, depth: int) -> bool:
-        """Whether base64 stands for a text with a secret in it: all of its lines together, or one of them."""
+    def _hides(self, encoded: bytes, depth: int, unpacked: bool) -> bool:
+        """Whether base64 stands for a text with a secret in it: all of its lines together, or one of them.
+
+        What came out of gzip is not looked at for more of it: each time costs up to 32 times as much.
+        """
+        inflate = not unpacked and PACKED in encoded
         lines = LINE.split(encoded)
-        told = [text_of(b"".join(lines))]
+        told = [text_of(b"".join(lines), inflate=inflate)]
         if len(lines) > 1:
-            told.append(b"\n".join(map(text_of, lines)))
-        return any(True for text in told for _ in self._spans(text, depth + 1))
+            told.append(b"\n".join([text_of(line, inflate=inflate) for line in lines]))
+        return any(True for text in told for _ in self._spans(text, depth + 1, unpacked=unpacked or inflate))
 
 
 def _key(kind: str, start: int, end: int, data: bytes) -> tuple[int, int] | None:

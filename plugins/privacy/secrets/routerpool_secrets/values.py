@@ -6,10 +6,11 @@ import base64
 import binascii
 import math
 import re
-import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import pairwise
+
+from routerpool.privacy import inflated
 
 __all__ = ["JUDGES", "LONGEST_NAME", "entropy_of", "is_example", "names_no_secret", "text_of"]
 
@@ -161,33 +162,22 @@ def basic(value: bytes) -> bool:
     return bool(colon and name and len(secret) > 2 and told.isascii() and told.decode().isprintable())
 
 
-def text_of(value: bytes) -> bytes:
-    """What base64 stands for, wrapped or not, as UTF-8: also of UTF-16, and of gzip, as Helm keeps its secrets.
+def text_of(value: bytes, *, inflate: bool = False) -> bytes:
+    """What base64 stands for, wrapped or not, as UTF-8: also of UTF-16 and, where it is told to, of gzip.
 
     Other bytes that no text has become breaks.
     """
     packed = value.translate(ALPHABET, APART)
     told = binascii.a2b_base64(packed[: len(packed) - (len(packed) % 4 == 1)] + b"==")
-    if told.startswith(GZIP):
-        told = _inflated(told)
+    if inflate and told.startswith(GZIP):
+        told = inflated(told)
     even, odd = told[::2].count(0), told[1::2].count(0)
     if max(even, odd) * 4 > len(told):
         told = told.decode("utf-16-be" if even > odd else "utf-16-le", "ignore").encode()
     return told.translate(BREAKS)
 
 
-def _inflated(data: bytes) -> bytes:
-    """What is packed so, as far as it goes: nothing of what is broken, and not beyond a multiple of its size."""
-    try:
-        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, MOST_INFLATED * len(data))
-    except zlib.error:
-        return b""
-
-
 GZIP = b"\x1f\x8b\x08"
-
-MOST_INFLATED = 32
-"""Times its packed size to which a text is inflated; text has about a tenth of this."""
 
 ALPHABET = bytes.maketrans(b"-_", b"+/")
 APART = b" \t\r\n>|="
